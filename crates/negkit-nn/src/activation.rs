@@ -1,0 +1,36 @@
+//! Activation functions, by the names that configurations give them.
+
+use candle_core::{Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::ops;
+
+/// An activation function, as `hidden_act` or `act_fn` of a published `config.json` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`: OpenAI's CLIP.
+    QuickGelu,
+    /// `x * Phi(x)` with the exact error function: PyTorch's `gelu`, open_clip's default.
+    Gelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x * sigmoid(x)`.
+    #[serde(alias = "swish")]
+    Silu,
+}
+
+impl Activation {
+    /// Applies the function to every element of `x`, of any shape.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::QuickGelu => ops::quick_gelu(x),
+            Self::Gelu => ops::gelu_erf(x),
+            Self::Relu => x.relu(),
+            Self::Silu => x.silu(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Scaled dot-product attention, in slices of queries that bound its memory.
+
+use candle_core::{DType, Result, Tensor};
+
+use crate::ops;
+
+/// Bound on the memory that attention scores may take at a time.
+///
+/// The score matrix of self-attention grows with the fourth power of a picture's side. Queries are
+/// handled in slices so that one slice's scores stay under the bound; the result is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionBudget {
+    /// Largest size of one slice's scores, in bytes. At least one query is handled at a time.
+    pub bytes: usize,
+}
+
+impl AttentionBudget {
+    /// No slicing.
+    pub const UNLIMITED: Self = Self { bytes: usize::MAX };
+    /// For small memory: 32 MiB.
+    pub const SMALL: Self = Self { bytes: 32 << 20 };
+}
+
+impl Default for AttentionBudget {
+    /// 256 MiB: large enough not to cost time, small against the weights.
+    fn default() -> Self {
+        Self { bytes: 256 << 20 }
+    }
+}
+
+/// Which keys a query may look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionMask {
+    /// All keys.
+    None,
+    /// Keys at the query's own position and before it.
+    Causal,
+}
+
+/// `softmax(q k^T * scale) v` for `q` `[batch, heads, queries, d]`, `k` and `v`
+/// `[batch, heads, keys, d]`; gives `[batch, heads, queries, d]`.
+///
+/// "Attention Is All You Need", section 3.2.1.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: AttentionMask,
+    scale: f64,
+    budget: AttentionBudget,
+) -> Result<Tensor> {
+    let (batch, heads, queries, _) = q.dims4()?;
+    let keys = k.dim(2)?;
+    let q = (q.contiguous()? * scale)?;
+    let k = k.contiguous()?.t()?;
+    let v = v.contiguous()?;
+    let bytes_a_query = batch * heads * keys * DType::F32.size_in_bytes();
+    let slice = (budget.bytes / bytes_a_query.max(1)).clamp(1, queries.max(1));
+    let mut slices = Vec::with_capacity(queries.div_ceil(slice));
+    for start in (0..queries).step_by(slice) {
+        let length = slice.min(queries - start);
+        let mut scores = ops::matmul(&q.narrow(2, start, length)?.contiguous()?, &k)?;
+        if mask == AttentionMask::Causal {
+            let mask = causal_mask(start, length, keys, &scores)?;
+            scores = scores.broadcast_add(&mask)?;
+        }
+        slices.push(ops::matmul(&ops::softmax(&scores)?, &v)?);
+    }
+    match slices.as_slice() {
+        [one] => Ok(one.clone()),
+        many => Tensor::cat(many, 2),
+    }
+}
+
+/// `[queries, keys]`: 0 where a query may look, minus infinity elsewhere.
+fn causal_mask(start: usize, queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
+    let values: Vec<f32> = (start..start + queries)
+        .flat_map(|q| (0..keys).map(move |k| if k > q { f32::NEG_INFINITY } else { 0. }))
+        .collect();
+    Tensor::from_vec(values, (queries, keys), like.device())?.to_dtype(like.dtype())
+}
+
+/// `[batch, length, heads * d]` to `[batch, heads, length, d]`.
+///
+/// # Errors
+/// When the last dimension is not a multiple of `heads`.
+pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+    let (batch, length, width) = x.dims3()?;
+    x.reshape((batch, length, heads, width / heads))?
+        .transpose(1, 2)
+}
+
+/// `[batch, heads, length, d]` to `[batch, length, heads * d]`.
+///
+/// # Errors
+/// When `x` has not four dimensions.
+pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
+    let (batch, heads, length, d) = x.dims4()?;
+    x.transpose(1, 2)?.reshape((batch, length, heads * d))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use candle_core::{Device, IndexOp};
+
+    fn random(shape: (usize, usize, usize, usize)) -> Tensor {
+        Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap()
+    }
+
+    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+        let d = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        d.max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn slices_do_not_change_the_result() {
+        let (q, k, v) = (
+            random((2, 3, 7, 4)),
+            random((2, 3, 5, 4)),
+            random((2, 3, 5, 4)),
+        );
+        let run = |bytes| {
+            attention(
+                &q,
+                &k,
+                &v,
+                AttentionMask::None,
+                0.5,
+                AttentionBudget { bytes },
+            )
+            .unwrap()
+        };
+        let whole = run(usize::MAX);
+        for bytes in [0, 240, 1000] {
+            assert!(largest_difference(&whole, &run(bytes)) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_causal_query_sees_nothing_after_itself() {
+        let (q, k, v) = (
+            random((1, 2, 6, 4)),
+            random((1, 2, 6, 4)),
+            random((1, 2, 6, 4)),
+        );
+        let budget = AttentionBudget { bytes: 100 };
+        let run = |q: &Tensor, k: &Tensor, v: &Tensor| {
+            attention(q, k, v, AttentionMask::Causal, 1., budget).unwrap()
+        };
+        let whole = run(&q, &k, &v);
+        let cut = |t: &Tensor| t.narrow(2, 0, 4).unwrap();
+        let shorter = run(&cut(&q), &cut(&k), &cut(&v));
+        assert!(largest_difference(&cut(&whole), &shorter) < 1e-6);
+        let first = whole.i((.., .., 0, ..)).unwrap();
+        assert!(largest_difference(&first, &v.i((.., .., 0, ..)).unwrap()) < 1e-6);
+    }
+
+    #[test]
+    fn heads_split_and_merge() {
+        let x = Tensor::arange(0f32, 24., &Device::Cpu)
+            .unwrap()
+            .reshape((1, 3, 8))
+            .unwrap();
+        let heads = split_heads(&x, 2).unwrap();
+        assert_eq!(heads.dims(), [1, 2, 3, 4]);
+        assert_eq!(largest_difference(&merge_heads(&heads).unwrap(), &x), 0.);
+    }
+}

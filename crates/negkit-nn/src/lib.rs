@@ -1,0 +1,30 @@
+//! The layers that the models are made of, over candle tensors.
+//!
+//! A model is built from [`Params`], which hands out named tensors and reports everything that does
+//! not fit at once, and is a tree of the layers of this crate: [`Linear`], [`Conv2d`],
+//! [`GroupNorm`], [`LayerNorm`], [`Embedding`], [`attention()`] and the [`Activation`]s. Models never
+//! call candle's own operations for these. That keeps one seam, the module [`ops`], where a faster
+//! kernel replaces a composition of candle operations for every model at once.
+//!
+//! Every operation works for inference and for training: where a gradient is tracked, the
+//! differentiable composition is used, elsewhere a fused kernel may be. Half-precision products on
+//! a CPU are computed in f32 and rounded once, as PyTorch does.
+#![deny(missing_docs)]
+
+mod activation;
+mod attention;
+mod device;
+mod layers;
+pub mod ops;
+mod params;
+mod resample;
+
+pub use activation::Activation;
+pub use attention::{AttentionBudget, AttentionMask, attention, merge_heads, split_heads};
+pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
+pub use layers::{Conv2d, ConvOptions, ConvTranspose2d, Embedding, GroupNorm, LayerNorm, Linear};
+pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorSource};
+pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};
+
+// The crate is named so that its feature reaches candle; see the workspace manifest.
+use gemm as _;

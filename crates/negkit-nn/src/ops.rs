@@ -1,0 +1,171 @@
+//! The seam between models and kernels: every heavy operation of every model passes through here.
+//!
+//! A function here defines *what* is computed; how, may depend on device, type and on whether a
+//! gradient is tracked.
+
+use candle_core::{D, DType, Result, Tensor};
+
+/// Type in which a product of tensors of `x`'s type is computed on `x`'s device.
+///
+/// candle has no bf16 product on CPU, and its f16 product there rounds intermediate sums; PyTorch
+/// accumulates both in f32 and rounds once.
+fn product_dtype(x: &Tensor) -> DType {
+    match x.dtype() {
+        DType::F16 | DType::BF16 if x.device().is_cpu() => DType::F32,
+        dtype => dtype,
+    }
+}
+
+/// Matrix product `a @ b` of `[.., m, k]` and `[.., k, n]`, accumulated in at least f32.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let dtype = product_dtype(a);
+    if dtype == a.dtype() {
+        return a.matmul(b);
+    }
+    a.to_dtype(dtype)?
+        .matmul(&b.to_dtype(dtype)?)?
+        .to_dtype(a.dtype())
+}
+
+/// `x @ weight.T + bias` for `x` `[.., in]`, `weight` `[out, in]` and `bias` `[out]`.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let mut dims = x.dims().to_vec();
+    let Some(width) = dims.last().copied() else {
+        candle_core::bail!("linear: expected an input of at least one dimension, found a scalar")
+    };
+    // One large product instead of a batch of small ones that share the weight.
+    let rows = x.elem_count() / width.max(1);
+    let y = matmul(&x.reshape((rows, width))?, &weight.t()?)?;
+    let y = match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
+    if let Some(last) = dims.last_mut() {
+        *last = weight.dim(0)?;
+    }
+    y.reshape(dims)
+}
+
+/// 2D convolution of `x` `[n, in, h, w]` by `weight` `[out, in, kh, kw]`, with zero padding on all
+/// sides.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let dtype = product_dtype(x);
+    let y = if (weight.dim(2)?, weight.dim(3)?, stride, padding) == (1, 1, 1, 0) {
+        // A 1x1 convolution is a product; candle would still copy the picture into columns.
+        let (n, channels, h, w) = x.dims4()?;
+        let out = weight.dim(0)?;
+        let kernel = weight.reshape((1, out, channels))?;
+        let kernel = kernel.expand((n, out, channels))?;
+        matmul(&kernel, &x.reshape((n, channels, h * w))?)?.reshape((n, out, h, w))?
+    } else if dtype == x.dtype() {
+        x.conv2d(weight, padding, stride, 1, 1)?
+    } else {
+        let weight = weight.to_dtype(dtype)?;
+        x.to_dtype(dtype)?
+            .conv2d(&weight, padding, stride, 1, 1)?
+            .to_dtype(x.dtype())?
+    };
+    match bias {
+        Some(bias) => y.broadcast_add(&bias.reshape((1, bias.dim(0)?, 1, 1))?),
+        None => Ok(y),
+    }
+}
+
+/// Softmax over the last dimension, in f32 for half-precision input.
+///
+/// # Errors
+/// When the device fails.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    if x.track_op() {
+        return candle_nn::ops::softmax(x, D::Minus1);
+    }
+    candle_nn::ops::softmax_last_dim(&x.contiguous()?)
+}
+
+/// Layer normalisation over the last dimension; `weight` and `bias` are `[hidden]`.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    if x.track_op() || weight.track_op() {
+        return candle_nn::ops::layer_norm_slow(x, weight, bias, eps as f32);
+    }
+    candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps as f32)
+}
+
+/// Group normalisation of `x` `[n, channels, ..]` over `groups` groups of channels; `weight` and
+/// `bias` are `[channels]`. Computed in f32.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn group_norm(
+    x: &Tensor,
+    groups: usize,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let dims = x.dims();
+    let (n, channels) = (dims[0], dims[1]);
+    let per_group = x.elem_count() / (n * groups).max(1);
+    let dtype = x.dtype();
+    let grouped = x.reshape((n, groups, per_group))?.to_dtype(DType::F32)?;
+    let centred = grouped.broadcast_sub(&grouped.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let scale = (variance + eps)?.sqrt()?.recip()?;
+    let normed = centred.broadcast_mul(&scale)?.reshape(dims)?;
+    let mut per_channel = vec![1; dims.len()];
+    per_channel[1] = channels;
+    let weight = weight.to_dtype(DType::F32)?.reshape(&per_channel[..])?;
+    let bias = bias.to_dtype(DType::F32)?.reshape(&per_channel[..])?;
+    normed
+        .broadcast_mul(&weight)?
+        .broadcast_add(&bias)?
+        .to_dtype(dtype)
+}
+
+/// `x * sigmoid(1.702 x)` (OpenAI CLIP's `QuickGELU`).
+///
+/// # Errors
+/// When the device fails.
+pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    x * candle_nn::ops::sigmoid(&(x * 1.702)?)?
+}
+
+/// `x * Phi(x)` with the exact error function (PyTorch's `gelu(approximate="none")`).
+///
+/// # Errors
+/// When the device fails.
+pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
+    x.gelu_erf()
+}
+
+/// `a * gelu(b)` where `a` and `b` are the halves of the last dimension of `x` (diffusers'
+/// `GEGLU`, which uses the exact GELU).
+///
+/// # Errors
+/// When the last dimension is odd.
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    if width % 2 != 0 {
+        candle_core::bail!("geglu: expected an even last dimension, found {width}")
+    }
+    let value = x.narrow(D::Minus1, 0, width / 2)?;
+    let gate = x.narrow(D::Minus1, width / 2, width / 2)?.contiguous()?;
+    value * gelu_erf(&gate)?
+}
