@@ -6,21 +6,28 @@ published sizes. README.md describes the files; the versions are pinned in setup
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
+import models_check
 import models_clip
 from models_folder import Cases
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=["small", "full"], required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="write these cases alone")
+    parser.add_argument("--size", choices=["small", "full"])
+    parser.add_argument("--out", type=Path, help="folder to write to")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="these cases alone")
+    parser.add_argument("--check", type=Path, help="load the files of a folder again and compare")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
+    if arguments.check:
+        sys.exit(0 if models_check.check(arguments.check.resolve(), arguments.only) else 1)
+    if not (arguments.size and arguments.out):
+        parser.error("--size and --out are needed, or --check")
     cases = Cases(arguments.out.resolve(), arguments.only)
     if arguments.size == "small":
         models_clip.small(cases)

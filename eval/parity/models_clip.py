@@ -1,7 +1,9 @@
 """CLIP cases: text tower, vision tower, both; every naming scheme CLIP is published in."""
 
+import io
 import json
 import tempfile
+import zipfile
 from pathlib import Path
 
 import open_clip
@@ -290,20 +292,32 @@ def _open_clip_model(sizes: dict, seed: str):
     return randomise(model, seed)
 
 
+# OpenAI's files say nothing of heads: one is 64 wide, by convention, in both towers.
+OPENAI_TINY = {
+    "embed_dim": 20,
+    "quick_gelu": True,
+    "vision_cfg": {
+        "image_size": 12, "layers": 1, "width": 64, "patch_size": 4, "mlp_ratio": 0.75,
+    },
+    "text_cfg": {
+        "context_length": 14, "vocab_size": 67, "width": 64, "heads": 1, "layers": 1,
+        "mlp_ratio": 0.5,
+    },
+}  # fmt: skip
+
+
+def openai_model_for(file: Path):
+    """Loads a file in OpenAI's naming, tiny or published, through open_clip."""
+    if file.parent.name != "openai":
+        return open_clip.load_openai_model(str(file), precision="fp32")
+    model = _open_clip_model(OPENAI_TINY, "clip-openai")
+    randomise(model, "overwritten by the file")
+    open_clip.load_checkpoint(model, str(file), weights_only=False)
+    return model
+
+
 def _openai_naming(cases: Cases) -> None:
-    """OpenAI's names, where widths must be multiples of 64: one head is 64 wide, by convention."""
-    sizes = {
-        "embed_dim": 20,
-        "quick_gelu": True,
-        "vision_cfg": {
-            "image_size": 12, "layers": 1, "width": 64, "patch_size": 4, "mlp_ratio": 0.75,
-        },
-        "text_cfg": {
-            "context_length": 14, "vocab_size": 67, "width": 64, "heads": 1, "layers": 1,
-            "mlp_ratio": 0.5,
-        },
-    }  # fmt: skip
-    model = _open_clip_model(sizes, "clip-openai")
+    model = _open_clip_model(OPENAI_TINY, "clip-openai")
     ids = token_rows("clip-openai.ids", [0, 7, 12], context=14, vocab=67, pad=0)
     pixels = randn("clip-openai.pixels", 2, 3, 12, 12)
     outputs = open_clip_outputs(model, ids, pixels)
@@ -328,14 +342,14 @@ def _openai_naming(cases: Cases) -> None:
         io="clip-openai", output_names=names,
     )  # fmt: skip
 
-    _torchscript(model, state, sizes, folder / "torchscript-f16.pt")
+    _torchscript(state, OPENAI_TINY, folder / "torchscript-f16.pt")
     cases.write(
         "clip-openai-torchscript", "clip", reference, folder / "torchscript-f16.pt",
         io="clip-openai", output_names=names,
     )  # fmt: skip
 
 
-def _torchscript(model, state: dict, sizes: dict, path: Path) -> None:
+def _torchscript(state: dict, sizes: dict, path: Path) -> None:
     """A TorchScript archive with the tensors of OpenAI's: float16, and three sizes as buffers."""
 
     class Archive(torch.nn.Module):
@@ -363,8 +377,15 @@ def _torchscript(model, state: dict, sizes: dict, path: Path) -> None:
             return self.token_embedding.weight[text]
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    archive = torch.jit.trace(Archive(), torch.zeros(1, 4, dtype=torch.int64))
-    archive.half().save(str(path))
+    archive = torch.jit.trace(Archive(), torch.zeros(1, 4, dtype=torch.int64)).half()
+    buffer = io.BytesIO()
+    torch.jit.save(archive, buffer)
+    # The `.debug_pkl` entries hold the paths and line numbers of this file: leave them out.
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                name = entry.filename.replace("archive/", f"{path.stem}/", 1)
+                target.writestr(zipfile.ZipInfo(name), source.read(entry))
 
 
 def _open_clip(cases: Cases) -> None:
