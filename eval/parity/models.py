@@ -13,6 +13,8 @@ import torch
 
 import models_check
 import models_clip
+import models_clipseg
+import models_diffusion
 from models_folder import Cases
 
 
@@ -31,6 +33,8 @@ def main() -> None:
     cases = Cases(arguments.out.resolve(), arguments.only)
     if arguments.size == "small":
         models_clip.small(cases)
+        models_clipseg.small(cases)
+        models_diffusion.small(cases)
     print(f"{len(cases.written)} cases in {cases.root}")
 
 

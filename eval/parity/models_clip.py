@@ -297,11 +297,11 @@ OPENAI_TINY = {
     "embed_dim": 20,
     "quick_gelu": True,
     "vision_cfg": {
-        "image_size": 12, "layers": 1, "width": 64, "patch_size": 4, "mlp_ratio": 0.75,
+        "image_size": 12, "layers": 1, "width": 64, "patch_size": 4, "mlp_ratio": 0.5,
     },
     "text_cfg": {
         "context_length": 14, "vocab_size": 67, "width": 64, "heads": 1, "layers": 1,
-        "mlp_ratio": 0.5,
+        "mlp_ratio": 0.25,
     },
 }  # fmt: skip
 
