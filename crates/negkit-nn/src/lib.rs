@@ -13,6 +13,7 @@
 
 mod activation;
 mod attention;
+mod config;
 mod device;
 mod layers;
 pub mod ops;
@@ -21,6 +22,7 @@ mod resample;
 
 pub use activation::Activation;
 pub use attention::{AttentionBudget, AttentionMask, attention, merge_heads, split_heads};
+pub use config::{ConfigError, read_config};
 pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
 pub use layers::{Conv2d, ConvOptions, ConvTranspose2d, Embedding, GroupNorm, LayerNorm, Linear};
 pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorSource};

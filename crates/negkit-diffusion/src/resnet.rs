@@ -1,0 +1,139 @@
+//! The residual block and the resizing convolutions that UNet and VAE share.
+//!
+//! Reference: `diffusers/models/resnet.py`, `downsampling.py` and `upsampling.py`.
+
+use candle_core::{Result, Tensor};
+use negkit_nn::{Activation, Conv2d, ConvOptions, GroupNorm, Linear, Params, upsample_nearest};
+
+/// Norm and activation, the same in all blocks of a model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockStyle {
+    pub(crate) norm_num_groups: usize,
+    pub(crate) norm_eps: f64,
+    pub(crate) activation: Activation,
+    /// Width of the time embedding; `None` in the VAE.
+    pub(crate) time_embedding: Option<usize>,
+}
+
+/// `ResnetBlock2D`.
+#[derive(Debug, Clone)]
+pub(crate) struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time_emb_proj: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    conv_shortcut: Option<Conv2d>,
+    activation: Activation,
+}
+
+impl ResnetBlock {
+    pub(crate) fn load(
+        params: &Params,
+        input: usize,
+        output: usize,
+        style: BlockStyle,
+    ) -> Result<Self> {
+        let norm = |name, channels| {
+            GroupNorm::load(
+                &params.pp(name),
+                style.norm_num_groups,
+                channels,
+                style.norm_eps,
+            )
+        };
+        let same = ConvOptions::SAME_3X3;
+        let shortcut = params.pp("conv_shortcut");
+        Ok(Self {
+            norm1: norm("norm1", input)?,
+            conv1: Conv2d::load(&params.pp("conv1"), input, output, same)?,
+            time_emb_proj: style
+                .time_embedding
+                .map(|width| Linear::load(&params.pp("time_emb_proj"), width, output))
+                .transpose()?,
+            norm2: norm("norm2", output)?,
+            conv2: Conv2d::load(&params.pp("conv2"), output, output, same)?,
+            conv_shortcut: (input != output)
+                .then(|| Conv2d::load(&shortcut, input, output, ConvOptions::POINTWISE))
+                .transpose()?,
+            activation: style.activation,
+        })
+    }
+
+    /// `x` `[n, input, h, w]` and `time` `[n, time_embedding]` (already activated) to
+    /// `[n, output, h, w]`.
+    pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+        let y = self.activation.forward(&self.norm1.forward(x)?)?;
+        let mut y = self.conv1.forward(&y)?;
+        if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
+            let shift = projection.forward(time)?.unsqueeze(2)?.unsqueeze(3)?;
+            y = y.broadcast_add(&shift)?;
+        }
+        let y = self.activation.forward(&self.norm2.forward(&y)?)?;
+        let y = self.conv2.forward(&y)?;
+        match &self.conv_shortcut {
+            Some(shortcut) => shortcut.forward(x)? + y,
+            None => x + y,
+        }
+    }
+}
+
+/// How a downsampling convolution treats the border.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Border {
+    /// Zeros on all sides (UNet).
+    Symmetric(usize),
+    /// Zeros to the right and below only (VAE encoder).
+    RightBelow,
+}
+
+/// `Downsample2D`: a 3x3 convolution of stride 2.
+#[derive(Debug, Clone)]
+pub(crate) struct Downsample {
+    conv: Conv2d,
+    border: Border,
+}
+
+impl Downsample {
+    pub(crate) fn load(params: &Params, channels: usize, border: Border) -> Result<Self> {
+        let padding = match border {
+            Border::Symmetric(padding) => padding,
+            Border::RightBelow => 0,
+        };
+        let options = ConvOptions::new(3, 2, padding);
+        Ok(Self {
+            conv: Conv2d::load(&params.pp("conv"), channels, channels, options)?,
+            border,
+        })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self.border {
+            Border::Symmetric(_) => self.conv.forward(x),
+            Border::RightBelow => {
+                let padded = x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?;
+                self.conv.forward(&padded)
+            }
+        }
+    }
+}
+
+/// `Upsample2D`: nearest resize, then a 3x3 convolution.
+#[derive(Debug, Clone)]
+pub(crate) struct Upsample {
+    conv: Conv2d,
+}
+
+impl Upsample {
+    pub(crate) fn load(params: &Params, channels: usize) -> Result<Self> {
+        let options = ConvOptions::SAME_3X3;
+        Ok(Self {
+            conv: Conv2d::load(&params.pp("conv"), channels, channels, options)?,
+        })
+    }
+
+    /// `[n, c, h, w]` to `[n, c, size.0, size.1]`.
+    pub(crate) fn forward(&self, x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        self.conv.forward(&upsample_nearest(x, size)?)
+    }
+}

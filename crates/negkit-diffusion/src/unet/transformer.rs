@@ -1,0 +1,157 @@
+//! The spatial transformer: self-attention over the picture, cross-attention to the text.
+//!
+//! Reference: `diffusers/models/transformers/transformer_2d.py` and `attention.py`.
+
+use candle_core::{Result, Tensor};
+use negkit_nn::{
+    AttentionBudget, AttentionMask, Conv2d, ConvOptions, GroupNorm, LayerNorm, Linear, Params,
+    attention, merge_heads, ops, split_heads,
+};
+
+/// Sizes of one transformer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TransformerSizes {
+    pub(crate) channels: usize,
+    pub(crate) heads: usize,
+    pub(crate) cross_attention_dim: usize,
+    pub(crate) norm_num_groups: usize,
+    pub(crate) linear_projection: bool,
+}
+
+#[derive(Debug, Clone)]
+struct CrossAttention {
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    heads: usize,
+    budget: AttentionBudget,
+}
+
+impl CrossAttention {
+    fn load(params: &Params, width: usize, context: usize, heads: usize) -> Result<Self> {
+        if heads == 0 || !width.is_multiple_of(heads) {
+            candle_core::bail!(
+                "UNet transformer: {width} channels do not divide into {heads} attention heads; \
+                 check attention_head_dim in unet/config.json"
+            )
+        }
+        Ok(Self {
+            to_q: Linear::load_no_bias(&params.pp("to_q"), width, width)?,
+            to_k: Linear::load_no_bias(&params.pp("to_k"), context, width)?,
+            to_v: Linear::load_no_bias(&params.pp("to_v"), context, width)?,
+            to_out: Linear::load(&params.pp("to_out").pp(0), width, width)?,
+            heads,
+            budget: params.attention_budget(),
+        })
+    }
+
+    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let q = split_heads(&self.to_q.forward(x)?, self.heads)?;
+        let k = split_heads(&self.to_k.forward(context)?, self.heads)?;
+        let v = split_heads(&self.to_v.forward(context)?, self.heads)?;
+        let scale = (q.dim(3)? as f64).powf(-0.5);
+        let mixed = attention(&q, &k, &v, AttentionMask::None, scale, self.budget)?;
+        self.to_out.forward(&merge_heads(&mixed)?)
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Projection {
+    Conv(Conv2d),
+    Linear(Linear),
+}
+
+impl Projection {
+    fn load(params: &Params, channels: usize, linear: bool) -> Result<Self> {
+        Ok(if linear {
+            Self::Linear(Linear::load(params, channels, channels)?)
+        } else {
+            Self::Conv(Conv2d::load(
+                params,
+                channels,
+                channels,
+                ConvOptions::POINTWISE,
+            )?)
+        })
+    }
+}
+
+/// `Transformer2DModel` with one `BasicTransformerBlock`.
+#[derive(Debug, Clone)]
+pub(crate) struct SpatialTransformer {
+    norm: GroupNorm,
+    proj_in: Projection,
+    norm1: LayerNorm,
+    attn1: CrossAttention,
+    norm2: LayerNorm,
+    attn2: CrossAttention,
+    norm3: LayerNorm,
+    ff_in: Linear,
+    ff_out: Linear,
+    proj_out: Projection,
+}
+
+impl SpatialTransformer {
+    pub(crate) fn load(params: &Params, sizes: TransformerSizes) -> Result<Self> {
+        // These two epsilons are fixed in diffusers, whatever norm_eps says.
+        const GROUP_NORM_EPS: f64 = 1e-6;
+        const LAYER_NORM_EPS: f64 = 1e-5;
+        const FEED_FORWARD_FACTOR: usize = 4;
+        let TransformerSizes {
+            channels,
+            heads,
+            cross_attention_dim,
+            norm_num_groups,
+            linear_projection,
+        } = sizes;
+        let inner = channels * FEED_FORWARD_FACTOR;
+        let block = params.pp("transformer_blocks").pp(0);
+        let norm = |name| LayerNorm::load(&block.pp(name), channels, LAYER_NORM_EPS);
+        let attend =
+            |name, context| CrossAttention::load(&block.pp(name), channels, context, heads);
+        let project = |name| Projection::load(&params.pp(name), channels, linear_projection);
+        let feed_forward = block.pp("ff").pp("net");
+        Ok(Self {
+            norm: GroupNorm::load(
+                &params.pp("norm"),
+                norm_num_groups,
+                channels,
+                GROUP_NORM_EPS,
+            )?,
+            proj_in: project("proj_in")?,
+            norm1: norm("norm1")?,
+            attn1: attend("attn1", channels)?,
+            norm2: norm("norm2")?,
+            attn2: attend("attn2", cross_attention_dim)?,
+            norm3: norm("norm3")?,
+            ff_in: Linear::load(&feed_forward.pp(0).pp("proj"), channels, 2 * inner)?,
+            ff_out: Linear::load(&feed_forward.pp(2), inner, channels)?,
+            proj_out: project("proj_out")?,
+        })
+    }
+
+    /// `x` `[n, channels, h, w]` and `context` `[n, length, cross_attention_dim]` to the shape of
+    /// `x`.
+    pub(crate) fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let (n, channels, h, w) = x.dims4()?;
+        let to_tokens = |map: &Tensor| map.flatten_from(2)?.transpose(1, 2)?.contiguous();
+        let to_map = |tokens: &Tensor| tokens.transpose(1, 2)?.reshape((n, channels, h, w));
+        let normed = self.norm.forward(x)?;
+        let tokens = match &self.proj_in {
+            Projection::Conv(conv) => to_tokens(&conv.forward(&normed)?)?,
+            Projection::Linear(linear) => linear.forward(&to_tokens(&normed)?)?,
+        };
+        let own = self.norm1.forward(&tokens)?;
+        let tokens = (self.attn1.forward(&own, &own)? + tokens)?;
+        let own = self.norm2.forward(&tokens)?;
+        let tokens = (self.attn2.forward(&own, context)? + tokens)?;
+        let inner = ops::geglu(&self.ff_in.forward(&self.norm3.forward(&tokens)?)?)?;
+        let tokens = (self.ff_out.forward(&inner)? + tokens)?;
+        let map = match &self.proj_out {
+            Projection::Conv(conv) => conv.forward(&to_map(&tokens)?)?,
+            Projection::Linear(linear) => to_map(&linear.forward(&tokens)?)?,
+        };
+        map + x
+    }
+}
