@@ -1,0 +1,182 @@
+//! Bytes of weight files: memory-mapped, or owned where a file had to be unpacked.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::CheckpointError;
+
+enum Backing {
+    Mapped(memmap2::Mmap),
+    Owned(Vec<u8>),
+}
+
+/// A shared, immutable run of bytes. Cloning and slicing never copy.
+#[derive(Clone)]
+pub(crate) struct Bytes {
+    backing: Arc<Backing>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    pub(crate) fn owned(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self {
+            backing: Arc::new(Backing::Owned(bytes)),
+            range,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The bytes `range` of these; `None` when it reaches beyond them.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Option<Self> {
+        let start = self.range.start.checked_add(range.start)?;
+        let end = self.range.start.checked_add(range.end)?;
+        (start <= end && end <= self.range.end).then(|| Self {
+            backing: self.backing.clone(),
+            range: start..end,
+        })
+    }
+
+    /// Whether both look at the same file or buffer, at the same place.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.backing, &other.backing) && self.range == other.range
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &*self.backing {
+            Backing::Mapped(map) => map,
+            Backing::Owned(bytes) => bytes,
+        };
+        // `range` never leaves the backing: it starts whole and `slice` only narrows it.
+        &all[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bytes({:?})", self.range)
+    }
+}
+
+/// A weight file that tensors come from.
+pub struct SourceFile {
+    path: PathBuf,
+    bytes: u64,
+    // The handle that was mapped: hashing what lies at the path later could hash another file.
+    file: Mutex<File>,
+    sha256: OnceLock<String>,
+}
+
+impl SourceFile {
+    /// Opens and maps the file at `path`.
+    pub(crate) fn open(path: &Path) -> Result<(Arc<Self>, Bytes), CheckpointError> {
+        let io = |action: &'static str| {
+            let path = path.to_owned();
+            move |source| CheckpointError::Io {
+                path,
+                action,
+                source,
+            }
+        };
+        let file = File::open(path).map_err(io("open"))?;
+        let metadata = file.metadata().map_err(io("read the size of"))?;
+        let bytes = if metadata.len() == 0 {
+            // Mapping nothing is an error on some systems.
+            Bytes::owned(Vec::new())
+        } else {
+            map(&file).map_err(io("memory-map"))?
+        };
+        let source = Self {
+            path: path.to_owned(),
+            bytes: metadata.len(),
+            file: Mutex::new(file),
+            sha256: OnceLock::new(),
+        };
+        Ok((Arc::new(source), bytes))
+    }
+
+    /// Path that the file was opened at.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// SHA-256 of the whole file in lower-case hexadecimal digits, as the hub and `sha256sum` give
+    /// it. Computed in one streaming pass at the first call and remembered.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn sha256(&self) -> Result<&str, CheckpointError> {
+        // The lock also keeps two threads from moving one file position at a time.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = self.sha256.get() {
+            return Ok(digest);
+        }
+        let digest = hash_from_start(&mut file).map_err(|source| CheckpointError::Io {
+            path: self.path.clone(),
+            action: "read",
+            source,
+        })?;
+        Ok(self.sha256.get_or_init(|| digest))
+    }
+}
+
+impl fmt::Debug for SourceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "SourceFile({}, {} bytes)",
+            self.path.display(),
+            self.bytes
+        )
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn hash_from_start(file: &mut File) -> std::io::Result<String> {
+    const CHUNK: usize = 1 << 20;
+    file.seek(SeekFrom::Start(0))?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hex(&hasher.finalize())),
+            Ok(n) => hasher.update(&chunk[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn map(file: &File) -> std::io::Result<Bytes> {
+    // SAFETY: the map is read-only and private to this process. What the type system cannot rule
+    // out is another process truncating or rewriting the file meanwhile, as with every reader of
+    // memory-mapped weights; weight files are replaced by renaming, never in place.
+    let map = unsafe { memmap2::MmapOptions::new().map(file)? };
+    let range = 0..map.len();
+    Ok(Bytes {
+        backing: Arc::new(Backing::Mapped(map)),
+        range,
+    })
+}

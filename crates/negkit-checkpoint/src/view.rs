@@ -1,0 +1,533 @@
+//! Lazy, strided views into weight files.
+
+use candle_core::{DType, Device, Result as CandleResult, Tensor};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::ElementType;
+use crate::source::Bytes;
+
+/// Most bytes that a view may have which repeats elements of a smaller storage (stride 0 or
+/// overlapping rows). Expanded buffers are small; a file of a few bytes must not ask for gigabytes.
+const MAX_REPEATED_BYTES: usize = 1 << 28;
+
+/// Why a view cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// A tensor has as many strides as dimensions.
+    #[error("shape {shape:?} has {} dimensions, strides {strides:?} have {}", shape.len(), strides.len())]
+    Rank {
+        /// Shape asked for.
+        shape: Vec<usize>,
+        /// Strides asked for, in elements.
+        strides: Vec<usize>,
+    },
+    /// Sizes do not fit in the machine's word.
+    #[error("the size of shape {shape:?} with strides {strides:?} overflows")]
+    Overflow {
+        /// Shape asked for.
+        shape: Vec<usize>,
+        /// Strides asked for, in elements.
+        strides: Vec<usize>,
+    },
+    /// The view would read beyond its storage.
+    #[error("needs {needed} bytes of a storage of {available} bytes")]
+    OutOfBounds {
+        /// Bytes from the start of the storage to the end of the last element.
+        needed: usize,
+        /// Bytes of the storage.
+        available: usize,
+    },
+    /// The view repeats few stored elements into very many.
+    #[error("repeats a storage of {available} bytes into {expanded} bytes")]
+    Amplified {
+        /// Bytes that the view would have in memory.
+        expanded: usize,
+        /// Bytes of the storage.
+        available: usize,
+    },
+    /// There is no such dimension, or it is too short.
+    #[error("cannot take {len} from {start} of dimension {dim} of shape {shape:?}")]
+    Narrow {
+        /// Shape of the view.
+        shape: Vec<usize>,
+        /// Dimension asked for.
+        dim: usize,
+        /// First index asked for.
+        start: usize,
+        /// Number of indices asked for.
+        len: usize,
+    },
+    /// Only a matrix has a transpose.
+    #[error("only a matrix can be transposed, the shape is {shape:?}")]
+    Transpose {
+        /// Shape of the view.
+        shape: Vec<usize>,
+    },
+}
+
+/// A tensor that still lies in its file: element type, shape and strides over a run of bytes.
+///
+/// Renaming, splitting, transposing and dropping dimensions change numbers here and copy nothing;
+/// [`TensorView::load`] copies once, into the layout, type and device that a model wants. That a
+/// view stays within its bytes is checked when it is made, so loading cannot go out of bounds.
+#[derive(Debug, Clone)]
+pub struct TensorView {
+    storage: Bytes,
+    element: ElementType,
+    shape: Vec<usize>,
+    // In elements.
+    strides: Vec<usize>,
+    // Of the first element, in elements.
+    offset: usize,
+}
+
+impl TensorView {
+    /// A view of `storage`, `strides` and `offset` counted in elements.
+    pub(crate) fn new(
+        storage: Bytes,
+        element: ElementType,
+        shape: Vec<usize>,
+        strides: Vec<usize>,
+        offset: usize,
+    ) -> Result<Self, ViewError> {
+        if shape.len() != strides.len() {
+            return Err(ViewError::Rank { shape, strides });
+        }
+        let Some((needed, expanded)) = extent(element.size(), &shape, &strides, offset) else {
+            return Err(ViewError::Overflow { shape, strides });
+        };
+        let available = storage.len();
+        if needed > available {
+            return Err(ViewError::OutOfBounds { needed, available });
+        }
+        if expanded > available && expanded > MAX_REPEATED_BYTES {
+            return Err(ViewError::Amplified {
+                expanded,
+                available,
+            });
+        }
+        Ok(Self {
+            storage,
+            element,
+            shape,
+            strides,
+            offset,
+        })
+    }
+
+    /// A view of all of `storage` in row-major order.
+    pub(crate) fn contiguous(
+        storage: Bytes,
+        element: ElementType,
+        shape: Vec<usize>,
+    ) -> Result<Self, ViewError> {
+        let Some(strides) = row_major(&shape) else {
+            let strides = Vec::new();
+            return Err(ViewError::Overflow { shape, strides });
+        };
+        Self::new(storage, element, shape, strides, 0)
+    }
+
+    /// Copies `tensor` into a view of its own.
+    pub(crate) fn from_tensor(tensor: &Tensor) -> CandleResult<Self> {
+        let Some(element) = ElementType::of_candle(tensor.dtype()) else {
+            candle_core::bail!("tensors of type {:?} cannot be kept", tensor.dtype());
+        };
+        let flat = tensor.flatten_all()?.to_device(&Device::Cpu)?;
+        macro_rules! bytes {
+            ($t:ty) => {
+                flat.to_vec1::<$t>()?
+                    .into_iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect()
+            };
+        }
+        let bytes: Vec<u8> = match tensor.dtype() {
+            DType::F64 => bytes!(f64),
+            DType::F32 => bytes!(f32),
+            DType::F16 => bytes!(f16),
+            DType::BF16 => bytes!(bf16),
+            DType::I64 => bytes!(i64),
+            DType::I32 => bytes!(i32),
+            DType::I16 => bytes!(i16),
+            DType::U32 => bytes!(u32),
+            _ => bytes!(u8),
+        };
+        Self::contiguous(Bytes::owned(bytes), element, tensor.dims().to_vec())
+            .map_err(candle_core::Error::wrap)
+    }
+
+    /// Type of the stored elements.
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// Shape, outermost dimension first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        // Cannot overflow: the constructor computed it with checks, and views only shrink.
+        self.shape.iter().product()
+    }
+
+    /// Bytes that the elements take as they are stored.
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.element.size()
+    }
+
+    /// Whether the elements lie one after the other in row-major order.
+    pub fn is_contiguous(&self) -> bool {
+        let mut expected = 1;
+        for (&size, &stride) in self.shape.iter().zip(&self.strides).rev() {
+            if size != 1 && stride != expected {
+                return self.elements() == 0;
+            }
+            expected *= size;
+        }
+        true
+    }
+
+    /// The same view under another place in memory: whether two names share their elements.
+    pub fn shares_elements_with(&self, other: &Self) -> bool {
+        self.storage.is_same_place(&other.storage) && self.offset == other.offset
+    }
+
+    /// Indices `start .. start + len` of dimension `dim`.
+    ///
+    /// # Errors
+    /// When the view has no such dimension or it is shorter.
+    pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self, ViewError> {
+        let fits = self
+            .shape
+            .get(dim)
+            .is_some_and(|&size| start.checked_add(len).is_some_and(|end| end <= size));
+        if !fits {
+            return Err(ViewError::Narrow {
+                shape: self.shape.clone(),
+                dim,
+                start,
+                len,
+            });
+        }
+        let mut view = self.clone();
+        view.shape[dim] = len;
+        if view.elements() > 0 {
+            view.offset += start * self.strides[dim];
+        }
+        Ok(view)
+    }
+
+    /// Splits dimension 0 into `parts` equal views, in order: how a fused `in_proj_weight`
+    /// `[3 * width, width]` becomes query, key and value.
+    ///
+    /// # Errors
+    /// When dimension 0 is missing or not divisible.
+    pub fn split(&self, parts: usize) -> Result<Vec<Self>, ViewError> {
+        let size = self.shape.first().copied().unwrap_or(0);
+        let each = size.checked_div(parts).unwrap_or(0);
+        if self.shape.is_empty() || each * parts != size {
+            return Err(ViewError::Narrow {
+                shape: self.shape.clone(),
+                dim: 0,
+                start: 0,
+                len: each,
+            });
+        }
+        (0..parts).map(|i| self.narrow(0, i * each, each)).collect()
+    }
+
+    /// The matrix `[a, b]` as `[b, a]`.
+    ///
+    /// # Errors
+    /// When the view is no matrix.
+    pub fn transpose(&self) -> Result<Self, ViewError> {
+        if self.shape.len() != 2 {
+            return Err(ViewError::Transpose {
+                shape: self.shape.clone(),
+            });
+        }
+        let mut view = self.clone();
+        view.shape.swap(0, 1);
+        view.strides.swap(0, 1);
+        Ok(view)
+    }
+
+    /// Drops dimensions of size 1 from the end while more than `rank` dimensions are left: the
+    /// 1x1 convolution `[out, in, 1, 1]` is the linear layer `[out, in]`.
+    #[must_use]
+    pub fn drop_trailing_ones(&self, rank: usize) -> Self {
+        let mut view = self.clone();
+        while view.shape.len() > rank && view.shape.last() == Some(&1) {
+            view.shape.pop();
+            view.strides.pop();
+        }
+        view
+    }
+
+    /// Reads the tensor, row-major, as `dtype` on `device`.
+    ///
+    /// # Errors
+    /// When candle has no conversion between the two types, or the device refuses.
+    pub fn load(&self, dtype: DType, device: &Device) -> CandleResult<Tensor> {
+        let gathered;
+        let bytes = match self.contiguous_bytes() {
+            Some(bytes) => bytes,
+            None => {
+                gathered = self.gather();
+                &gathered
+            }
+        };
+        let tensor = self.decode(bytes, dtype)?;
+        tensor.to_dtype(dtype)?.to_device(device)
+    }
+
+    fn contiguous_bytes(&self) -> Option<&[u8]> {
+        if self.elements() == 0 {
+            return Some(&[]);
+        }
+        let start = self.offset * self.element.size();
+        self.is_contiguous()
+            .then(|| &self.storage[start..start + self.bytes()])
+    }
+
+    /// Copies the elements into row-major order.
+    fn gather(&self) -> Vec<u8> {
+        let size = self.element.size();
+        let mut out = Vec::with_capacity(self.bytes());
+        let Some((&inner, outer)) = self.shape.split_last() else {
+            let start = self.offset * size;
+            return self.storage[start..start + size].to_vec();
+        };
+        let inner_stride = self.strides[outer.len()];
+        let rows: usize = outer.iter().product();
+        let mut index = vec![0; outer.len()];
+        let mut row_start = self.offset;
+        for _ in 0..rows {
+            let mut at = row_start;
+            for _ in 0..inner {
+                out.extend_from_slice(&self.storage[at * size..(at + 1) * size]);
+                at += inner_stride;
+            }
+            // Counts `index` up by one, carrying from the last dimension to the first.
+            for dim in (0..outer.len()).rev() {
+                index[dim] += 1;
+                row_start += self.strides[dim];
+                if index[dim] < outer[dim] {
+                    break;
+                }
+                row_start -= outer[dim] * self.strides[dim];
+                index[dim] = 0;
+            }
+        }
+        out
+    }
+
+    /// Row-major bytes into a tensor on the CPU. Half precision is widened here when `dtype` asks
+    /// for it, with the vector instructions that candle's conversion lacks.
+    fn decode(&self, bytes: &[u8], dtype: DType) -> CandleResult<Tensor> {
+        let shape = self.shape.as_slice();
+        let cpu = &Device::Cpu;
+        macro_rules! words {
+            ($t:ty) => {{
+                let (chunks, _) = bytes.as_chunks::<{ size_of::<$t>() }>();
+                chunks.iter().map(|b| <$t>::from_le_bytes(*b))
+            }};
+        }
+        macro_rules! tensor {
+            ($values:expr) => {
+                Tensor::from_vec($values.collect::<Vec<_>>(), shape, cpu)
+            };
+        }
+        match self.element {
+            ElementType::F64 => tensor!(words!(f64)),
+            ElementType::F32 => tensor!(words!(f32)),
+            ElementType::F16 if dtype == DType::F32 => {
+                let values: Vec<f16> = words!(f16).collect();
+                let mut wide = vec![0_f32; values.len()];
+                values.convert_to_f32_slice(&mut wide);
+                Tensor::from_vec(wide, shape, cpu)
+            }
+            ElementType::BF16 if dtype == DType::F32 => tensor!(words!(bf16).map(f32::from)),
+            ElementType::F16 => tensor!(words!(f16)),
+            ElementType::BF16 => tensor!(words!(bf16)),
+            ElementType::I64 => tensor!(words!(i64)),
+            ElementType::I32 => tensor!(words!(i32)),
+            ElementType::I16 => tensor!(words!(i16)),
+            ElementType::I8 => tensor!(words!(i8).map(i16::from)),
+            ElementType::U32 => tensor!(words!(u32)),
+            ElementType::U16 => tensor!(words!(u16).map(u32::from)),
+            ElementType::U8 => tensor!(bytes.iter().copied()),
+            ElementType::Bool => tensor!(bytes.iter().map(|&b| u8::from(b != 0))),
+            ElementType::U64
+            | ElementType::F8E4M3
+            | ElementType::F8E5M2
+            | ElementType::Complex64
+            | ElementType::Complex128 => candle_core::bail!(
+                "elements of type {} cannot be loaded as {dtype:?}; float32, float16, bfloat16 and \
+                 the integer types can",
+                self.element
+            ),
+        }
+    }
+}
+
+/// Bytes from the start of the storage to the end of the last element, and bytes of all elements
+/// laid out. `None` when either overflows.
+fn extent(
+    size: usize,
+    shape: &[usize],
+    strides: &[usize],
+    offset: usize,
+) -> Option<(usize, usize)> {
+    let elements = shape.iter().try_fold(1_usize, |n, &s| n.checked_mul(s))?;
+    let expanded = elements.checked_mul(size)?;
+    if elements == 0 {
+        return Some((0, 0));
+    }
+    let mut last = offset;
+    for (&length, &stride) in shape.iter().zip(strides) {
+        last = last.checked_add((length - 1).checked_mul(stride)?)?;
+    }
+    // A stride times a length must stay in range as well: the row counter steps beyond the end of a
+    // dimension before it goes back.
+    for (&length, &stride) in shape.iter().zip(strides) {
+        last.checked_add(length.checked_mul(stride)?)?;
+    }
+    Some((last.checked_add(1)?.checked_mul(size)?, expanded))
+}
+
+fn row_major(shape: &[usize]) -> Option<Vec<usize>> {
+    let mut strides = vec![1; shape.len()];
+    for dim in (1..shape.len()).rev() {
+        strides[dim - 1] = shape[dim].max(1).checked_mul(strides[dim])?;
+    }
+    Some(strides)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn view(shape: &[usize]) -> TensorView {
+        let n: usize = shape.iter().product();
+        let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+        TensorView::from_tensor(&tensor).unwrap()
+    }
+
+    fn values(view: &TensorView) -> Vec<f32> {
+        let tensor = view.load(DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(tensor.dims(), view.shape());
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn transpose_split_and_narrow_agree_with_candle() {
+        let original = view(&[6, 5]);
+        let tensor = original.load(DType::F32, &Device::Cpu).unwrap();
+        let parts = original.split(3).unwrap();
+        for (i, part) in parts.iter().enumerate() {
+            let expected = tensor.narrow(0, 2 * i, 2).unwrap().t().unwrap();
+            let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(part.is_contiguous());
+            assert_eq!(values(&part.transpose().unwrap()), expected);
+        }
+        let columns = original.narrow(1, 1, 3).unwrap();
+        assert!(!columns.is_contiguous());
+        assert_eq!(values(&columns)[..4], [1., 2., 3., 6.]);
+    }
+
+    #[test]
+    fn a_three_dimensional_permutation_is_gathered_in_order() {
+        let v = view(&[2, 3, 4]);
+        let permuted = TensorView::new(
+            v.storage.clone(),
+            ElementType::F32,
+            vec![4, 2, 3],
+            vec![1, 12, 4],
+            0,
+        )
+        .unwrap();
+        let tensor = v.load(DType::F32, &Device::Cpu).unwrap();
+        let expected = tensor.permute((2, 0, 1)).unwrap().flatten_all().unwrap();
+        assert_eq!(values(&permuted), expected.to_vec1::<f32>().unwrap());
+    }
+
+    #[test]
+    fn a_one_by_one_convolution_becomes_a_matrix() {
+        assert_eq!(view(&[3, 2, 1, 1]).drop_trailing_ones(2).shape(), [3, 2]);
+        assert_eq!(
+            view(&[3, 2, 1, 2]).drop_trailing_ones(2).shape(),
+            [3, 2, 1, 2]
+        );
+    }
+
+    #[test]
+    fn views_beyond_the_storage_are_refused() {
+        let storage = Bytes::owned(vec![0; 16]);
+        let new = |shape: &[usize], strides: &[usize], offset| {
+            TensorView::new(
+                storage.clone(),
+                ElementType::F32,
+                shape.to_vec(),
+                strides.to_vec(),
+                offset,
+            )
+        };
+        assert!(new(&[4], &[1], 0).is_ok());
+        assert!(matches!(
+            new(&[4], &[1], 1),
+            Err(ViewError::OutOfBounds { .. })
+        ));
+        assert!(matches!(
+            new(&[2, 2], &[3, 1], 0),
+            Err(ViewError::OutOfBounds { .. })
+        ));
+        assert!(matches!(new(&[2], &[1, 1], 0), Err(ViewError::Rank { .. })));
+        assert!(matches!(
+            new(&[usize::MAX, 2], &[0, 0], 0),
+            Err(ViewError::Overflow { .. })
+        ));
+        assert!(matches!(
+            new(&[1], &[usize::MAX], usize::MAX),
+            Err(ViewError::Overflow { .. })
+        ));
+        assert!(matches!(
+            new(&[1 << 30], &[0], 0),
+            Err(ViewError::Amplified { .. })
+        ));
+        assert!(new(&[0, 1 << 40], &[1, 1], 1 << 50).is_ok());
+    }
+
+    #[test]
+    fn a_view_without_elements_loads_as_nothing() {
+        let empty = view(&[2, 3]).narrow(0, 2, 0).unwrap();
+        assert!(values(&empty).is_empty());
+        let matrix = empty.transpose().unwrap();
+        assert!(values(&matrix).is_empty());
+    }
+
+    #[test]
+    fn odd_types_are_widened_or_refused() {
+        let load = |element: ElementType, bytes: &[u8], dtype| {
+            let n = bytes.len() / element.size();
+            TensorView::contiguous(Bytes::owned(bytes.to_vec()), element, vec![n])
+                .unwrap()
+                .load(dtype, &Device::Cpu)
+        };
+        let t = load(ElementType::I8, &[0xff, 2], DType::F32).unwrap();
+        assert_eq!(t.to_vec1::<f32>().unwrap(), [-1., 2.]);
+        let t = load(ElementType::Bool, &[0, 7], DType::U8).unwrap();
+        assert_eq!(t.to_vec1::<u8>().unwrap(), [0, 1]);
+        let t = load(ElementType::U16, &[0xff, 0xff], DType::U32).unwrap();
+        assert_eq!(t.to_vec1::<u32>().unwrap(), [65535]);
+        let error = load(ElementType::F8E4M3, &[1], DType::F32).unwrap_err();
+        assert!(error.to_string().contains("float8_e4m3fn"), "{error}");
+    }
+}
