@@ -116,6 +116,25 @@ impl ClipFiles {
         })
     }
 
+    /// The same files, with the sizes of `config` (a `config.json` of transformers) and the tokenizer
+    /// in `tokenizer_folder`, for weights that say too little of themselves. What is `None` stays.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read.
+    pub fn described_by(
+        mut self,
+        config: Option<&Path>,
+        tokenizer_folder: Option<&Path>,
+    ) -> Result<Self, TextError> {
+        if let Some(config) = config {
+            self.config = Some(read_config(config)?);
+        }
+        if let Some(folder) = tokenizer_folder {
+            self.tokenizer_folder = Some(folder.to_owned());
+        }
+        Ok(self)
+    }
+
     /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,0 +1,458 @@
+//! From prompts to pictures.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+use negkit_nn::{AttentionBudget, Compute};
+use negkit_text::{ClipTextEncoder, TextEncoder, WeightsSource};
+
+use crate::DiffusionError;
+use crate::files::{PipelineFiles, load_unet, load_vae};
+use crate::noise::{NoiseSource, TorchGenerator};
+use crate::scheduler::{SamplingOptions, SchedulerConfig, SchedulerKind};
+use crate::unet::UNet;
+use crate::vae::{Vae, VaeTiling};
+
+/// How to build a [`StableDiffusion`].
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// Device and number type of UNet and VAE.
+    pub compute: Compute,
+    /// Bound on the memory of attention scores.
+    pub attention: AttentionBudget,
+    /// Whether large pictures are decoded in tiles.
+    pub vae_tiling: VaeTiling,
+}
+
+impl PipelineOptions {
+    /// No tiling, the usual bound on attention.
+    pub fn new(compute: Compute) -> Self {
+        Self {
+            compute,
+            attention: AttentionBudget::default(),
+            vae_tiling: VaeTiling::default(),
+        }
+    }
+}
+
+/// One picture to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureRequest {
+    /// What is to be seen.
+    pub prompt: String,
+    /// What is to be kept away from; empty for Stable Diffusion's usual unconditional half.
+    pub negative_prompt: String,
+    /// Seed of the starting noise: that of `torch.Generator("cpu").manual_seed(seed)`.
+    pub seed: u64,
+}
+
+/// How all pictures of a run are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingSettings {
+    /// Inference steps.
+    pub steps: usize,
+    /// Weight of the prompt against the negative prompt; guidance is off at 1 and below.
+    pub guidance_scale: f64,
+    /// Width of the pictures, in pixels, a multiple of the VAE's scale (8).
+    pub width: usize,
+    /// Height of the pictures, in pixels, a multiple of the VAE's scale (8).
+    pub height: usize,
+    /// The scheduler; `None` for the one that the model was published with.
+    pub scheduler: Option<SchedulerKind>,
+    /// DDIM's eta.
+    pub eta: f64,
+    /// Pictures made at a time. The result does not depend on it: every picture has its own noise.
+    pub batch_size: usize,
+}
+
+impl Default for SamplingSettings {
+    /// diffusers' defaults: 50 steps, guidance 7.5, 512 x 512.
+    fn default() -> Self {
+        Self {
+            steps: 50,
+            guidance_scale: 7.5,
+            width: 512,
+            height: 512,
+            scheduler: None,
+            eta: 0.,
+            batch_size: 1,
+        }
+    }
+}
+
+/// Where a run stands, after each step of each batch.
+#[derive(Debug)]
+pub struct StepProgress<'a> {
+    /// Steps done of this batch, from 1.
+    pub step: usize,
+    /// Model calls of one batch (some schedulers make one more than steps were asked for).
+    pub steps: usize,
+    /// Index of the batch's first picture among the requests.
+    pub first_picture: usize,
+    /// Pictures of this batch.
+    pub pictures: usize,
+    /// The latents after the step, `[pictures, channels, height / 8, width / 8]`, f32; for a
+    /// preview, see [`StableDiffusion::decode`].
+    pub latents: &'a Tensor,
+}
+
+/// One finished picture.
+#[derive(Debug, Clone)]
+pub struct GeneratedPicture {
+    /// What was asked for.
+    pub request: PictureRequest,
+    /// The picture.
+    pub picture: RgbImage,
+    /// The same before rounding to 8 bits, `[3, height, width]`, 0 to 1, f32.
+    pub values: Tensor,
+    /// Its final latents, `[channels, height / 8, width / 8]`, f32.
+    pub latents: Tensor,
+    /// The end of the prompt that the text encoder had to cut off, if any.
+    pub truncated: Option<String>,
+}
+
+/// Stable Diffusion 1.x with any [`TextEncoder`] of the right width.
+pub struct StableDiffusion {
+    text: Arc<dyn TextEncoder>,
+    unet: UNet,
+    vae: Vae,
+    scheduler: SchedulerConfig,
+    unet_weights: WeightsSource,
+    vae_weights: WeightsSource,
+    options: PipelineOptions,
+}
+
+impl StableDiffusion {
+    /// Loads from published files. `text` takes the place of the text encoder that the model was
+    /// published with.
+    ///
+    /// # Errors
+    /// When the files do not fit each other, or the encoder's hidden size does not fit the UNet.
+    pub fn from_files(
+        files: &PipelineFiles,
+        text: Option<Arc<dyn TextEncoder>>,
+        options: &PipelineOptions,
+    ) -> Result<Self, DiffusionError> {
+        let compute = &options.compute;
+        let text = match text {
+            Some(text) => text,
+            None => Arc::new(ClipTextEncoder::from_files(
+                files.text(),
+                "the model's own",
+                None,
+                compute,
+            )?),
+        };
+        // Before gigabytes are read.
+        Self::check_text(&*text, files.unet_config().cross_attention_dim)?;
+        let (unet, vae) = (files.unet().clone(), files.vae().clone());
+        Ok(Self {
+            text,
+            unet_weights: WeightsSource::from_checkpoint(unet.clone()),
+            vae_weights: WeightsSource::from_checkpoint(vae.clone()),
+            unet: load_unet(unet, files.unet_config(), compute, options.attention)?,
+            vae: load_vae(vae, files.vae_config(), compute, options.attention)?,
+            scheduler: files.scheduler().clone(),
+            options: options.clone(),
+        })
+    }
+
+    fn check_text(
+        text: &dyn TextEncoder,
+        cross_attention_dim: usize,
+    ) -> Result<(), DiffusionError> {
+        Ok(text
+            .info()
+            .require_hidden_size("the Stable Diffusion UNet", cross_attention_dim)?)
+    }
+
+    /// The same model with another text encoder.
+    ///
+    /// # Errors
+    /// When the encoder's hidden size does not fit the UNet.
+    pub fn set_text_encoder(&mut self, text: Arc<dyn TextEncoder>) -> Result<(), DiffusionError> {
+        Self::check_text(&*text, self.unet.config().cross_attention_dim)?;
+        self.text = text;
+        Ok(())
+    }
+
+    /// The text encoder.
+    pub fn text(&self) -> &Arc<dyn TextEncoder> {
+        &self.text
+    }
+
+    /// The UNet.
+    pub fn unet(&self) -> &UNet {
+        &self.unet
+    }
+
+    /// The autoencoder.
+    pub fn vae(&self) -> &Vae {
+        &self.vae
+    }
+
+    /// Where the UNet's weights came from.
+    pub fn unet_weights(&self) -> &WeightsSource {
+        &self.unet_weights
+    }
+
+    /// Where the autoencoder's weights came from.
+    pub fn vae_weights(&self) -> &WeightsSource {
+        &self.vae_weights
+    }
+
+    /// The scheduler that runs with `settings`.
+    ///
+    /// # Errors
+    /// When the model's configuration names a scheduler that is not known.
+    pub fn scheduler_kind(
+        &self,
+        settings: &SamplingSettings,
+    ) -> Result<SchedulerKind, DiffusionError> {
+        match settings.scheduler {
+            Some(kind) => Ok(kind),
+            None => Ok(self.scheduler.kind()?),
+        }
+    }
+
+    /// Shape of the latents of `pictures` pictures: `[pictures, channels, height / 8, width / 8]`.
+    ///
+    /// # Errors
+    /// When width or height is no multiple of the VAE's scale.
+    pub fn latent_shape(
+        &self,
+        settings: &SamplingSettings,
+        pictures: usize,
+    ) -> Result<[usize; 4], DiffusionError> {
+        let scale = self.vae.config().scale();
+        let SamplingSettings { width, height, .. } = *settings;
+        if width == 0
+            || height == 0
+            || !width.is_multiple_of(scale)
+            || !height.is_multiple_of(scale)
+        {
+            return Err(DiffusionError::Request(format!(
+                "a picture of {width} x {height} pixels cannot be made: both sides must be \
+                 positive multiples of {scale}"
+            )));
+        }
+        let channels = self.unet.config().in_channels;
+        Ok([pictures, channels, height / scale, width / scale])
+    }
+
+    /// The starting noise of `requests`, from each request's own seed, `[pictures, channels,
+    /// height / 8, width / 8]`, f32 on the CPU.
+    ///
+    /// # Errors
+    /// When width or height is no multiple of the VAE's scale.
+    pub fn starting_noise(
+        &self,
+        requests: &[PictureRequest],
+        settings: &SamplingSettings,
+    ) -> Result<Tensor, DiffusionError> {
+        let shape = self.latent_shape(settings, requests.len())?;
+        Ok(generators(requests).randn(&shape, DType::F32, &Device::Cpu)?)
+    }
+
+    /// Makes the pictures, batch by batch. `noise` takes the place of the seeds' starting noise, in
+    /// the shape of [`StableDiffusion::starting_noise`]. `on_step` is called after every step and
+    /// may end the run.
+    ///
+    /// # Errors
+    /// When the settings contradict themselves or the model, a picture is not finite, the device
+    /// fails, or `on_step` ends the run.
+    pub fn generate(
+        &self,
+        requests: &[PictureRequest],
+        settings: &SamplingSettings,
+        noise: Option<&Tensor>,
+        mut on_step: impl FnMut(&StepProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
+        let shape = self.latent_shape(settings, requests.len())?;
+        if let Some(noise) = noise
+            && noise.dims() != shape
+        {
+            return Err(DiffusionError::Request(format!(
+                "the starting latents have shape {:?}, these pictures need {shape:?}",
+                noise.dims()
+            )));
+        }
+        if settings.batch_size == 0 {
+            return Err(DiffusionError::Request(
+                "batch size 0: expected at least 1".to_owned(),
+            ));
+        }
+        let mut finished = Vec::with_capacity(requests.len());
+        for first in (0..requests.len()).step_by(settings.batch_size) {
+            let batch = &requests[first..requests.len().min(first + settings.batch_size)];
+            let noise = noise
+                .map(|all| all.narrow(0, first, batch.len()))
+                .transpose()?;
+            finished.extend(self.generate_batch(batch, settings, noise, first, &mut on_step)?);
+        }
+        Ok(finished)
+    }
+
+    fn generate_batch(
+        &self,
+        batch: &[PictureRequest],
+        settings: &SamplingSettings,
+        noise: Option<Tensor>,
+        first_picture: usize,
+        on_step: &mut impl FnMut(&StepProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
+        let Compute { device, dtype } = &self.options.compute;
+        let guided = settings.guidance_scale > 1.;
+        let (context, truncated) = self.encode_prompts(batch, guided)?;
+        let kind = self.scheduler_kind(settings)?;
+        let sampling = SamplingOptions::steps(settings.steps).with_eta(settings.eta);
+        let mut scheduler = self.scheduler.build(kind, &sampling)?;
+        let mut source = generators(batch);
+        let shape = self.latent_shape(settings, batch.len())?;
+        let start = match noise {
+            Some(noise) => noise.to_dtype(DType::F32)?,
+            None => source.randn(&shape, DType::F32, &Device::Cpu)?,
+        };
+        let mut latents = (start.to_device(device)? * scheduler.init_noise_sigma())?;
+        let timesteps = scheduler.timesteps().to_vec();
+        for (step, &timestep) in timesteps.iter().enumerate() {
+            let input = scheduler
+                .scale_model_input(&latents, step)?
+                .to_dtype(*dtype)?;
+            let input = if guided {
+                Tensor::cat(&[&input, &input], 0)?
+            } else {
+                input
+            };
+            let output = self.unet.forward(&input, &[timestep], &context)?;
+            let output = output.to_dtype(DType::F32)?;
+            let output = if guided {
+                let negative = output.narrow(0, 0, batch.len())?;
+                let positive = output.narrow(0, batch.len(), batch.len())?;
+                (&negative + ((positive - &negative)? * settings.guidance_scale)?)?
+            } else {
+                output
+            };
+            latents = scheduler.step(&output, step, &latents, &mut source)?;
+            let progress = StepProgress {
+                step: step + 1,
+                steps: timesteps.len(),
+                first_picture,
+                pictures: batch.len(),
+                latents: &latents,
+            };
+            if on_step(&progress).is_break() {
+                return Err(DiffusionError::Cancelled {
+                    step: step + 1,
+                    steps: timesteps.len(),
+                });
+            }
+        }
+        let mut pictures = Vec::with_capacity(batch.len());
+        for ((i, request), truncated) in batch.iter().enumerate().zip(truncated) {
+            // One at a time: the decoder's feature maps are the largest of the whole run.
+            let latents = latents.narrow(0, i, 1)?;
+            let values = self.decode_unclamped(&latents)?.squeeze(0)?;
+            // Clamping would turn a NaN into black or white.
+            if !values.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Err(DiffusionError::NotFinite {
+                    seed: request.seed,
+                    dtype: *dtype,
+                });
+            }
+            let values = values.clamp(0f32, 1f32)?;
+            pictures.push(GeneratedPicture {
+                request: request.clone(),
+                picture: to_rgb(&values)?,
+                values,
+                latents: latents.squeeze(0)?.to_device(&Device::Cpu)?,
+                truncated,
+            });
+        }
+        Ok(pictures)
+    }
+
+    /// The UNet's context, `[pictures, length, hidden]`, or, guided, `[2 * pictures, length,
+    /// hidden]` with the negative prompts first; and what was cut off each prompt.
+    fn encode_prompts(
+        &self,
+        batch: &[PictureRequest],
+        guided: bool,
+    ) -> Result<(Tensor, Vec<Option<String>>), DiffusionError> {
+        let negative = batch
+            .iter()
+            .map(|r| r.negative_prompt.as_str())
+            .filter(|_| guided);
+        let texts: Vec<&str> = negative
+            .chain(batch.iter().map(|r| r.prompt.as_str()))
+            .collect();
+        // Mostly the same negative prompt and often the same prompt: each text once.
+        let mut unique: Vec<&str> = Vec::new();
+        let mut rows = Vec::with_capacity(texts.len());
+        for text in texts {
+            let row = unique.iter().position(|known| *known == text);
+            rows.push(row.unwrap_or(unique.len()) as u32);
+            if row.is_none() {
+                unique.push(text);
+            }
+        }
+        let encoding = self.text.encode(&unique)?;
+        let Compute { device, dtype } = &self.options.compute;
+        let index = Tensor::from_slice(&rows, rows.len(), encoding.last_hidden_state.device())?;
+        let context = encoding.last_hidden_state.index_select(&index, 0)?;
+        let prompts = &rows[rows.len() - batch.len()..];
+        let removed = prompts.iter().map(|&row| {
+            let tokens = encoding.tokens.get(row as usize)?;
+            tokens
+                .truncated
+                .then(|| tokens.removed_text.clone().unwrap_or_default())
+        });
+        Ok((
+            context.to_dtype(*dtype)?.to_device(device)?,
+            removed.collect(),
+        ))
+    }
+
+    /// Decodes latents `[n, channels, h, w]` as the sampler has them; gives `[n, 3, 8 h, 8 w]` with
+    /// values from 0 to 1, f32 on the CPU.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the device fails.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
+        Ok(self.decode_unclamped(latents)?.clamp(0f32, 1f32)?)
+    }
+
+    fn decode_unclamped(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
+        let Compute { device, dtype } = &self.options.compute;
+        let scaled = (latents.to_dtype(DType::F32)? / self.vae.config().scaling_factor)?;
+        let scaled = scaled.to_dtype(*dtype)?.to_device(device)?;
+        let values = self.vae.decode(&scaled, self.options.vae_tiling)?;
+        let values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        Ok(values.affine(0.5, 0.5)?)
+    }
+}
+
+/// One generator a picture, so that a picture does not depend on its batch.
+fn generators(requests: &[PictureRequest]) -> Vec<TorchGenerator> {
+    let seeds: Vec<u64> = requests.iter().map(|request| request.seed).collect();
+    TorchGenerator::per_picture(&seeds)
+}
+
+/// `[3, h, w]` from 0 to 1 to 8 bits, rounded as diffusers' `numpy_to_pil` does.
+///
+/// # Errors
+/// When `values` is no f32 picture of three channels on the CPU.
+pub fn to_rgb(values: &Tensor) -> Result<RgbImage, DiffusionError> {
+    let (channels, height, width) = values.dims3()?;
+    let values: Vec<f32> = values.permute((1, 2, 0))?.flatten_all()?.to_vec1()?;
+    let bytes = values
+        .iter()
+        .map(|value| (value * 255.).round_ties_even() as u8);
+    RgbImage::from_raw(width as u32, height as u32, bytes.collect()).ok_or_else(|| {
+        DiffusionError::Request(format!(
+            "expected a picture of 3 channels, found {channels}"
+        ))
+    })
+}
