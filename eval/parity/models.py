@@ -7,6 +7,7 @@ published sizes. README.md describes the files; the versions are pinned in setup
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -31,10 +32,10 @@ def main() -> None:
     if not (arguments.size and arguments.out):
         parser.error("--size and --out are needed, or --check")
     cases = Cases(arguments.out.resolve(), arguments.only)
-    if arguments.size == "small":
-        models_clip.small(cases)
-        models_clipseg.small(cases)
-        models_diffusion.small(cases)
+    for part in (models_clip, models_clipseg, models_diffusion):
+        started = time.monotonic()
+        part.small(cases) if arguments.size == "small" else part.full(cases)
+        print(f"{part.__name__}: {time.monotonic() - started:.0f} s", flush=True)
     print(f"{len(cases.written)} cases in {cases.root}")
 
 

@@ -106,8 +106,11 @@ def _vae_encode(case, model, inputs, folder):
 
 
 def _clipseg(case, model, inputs, folder):
-    clip = (folder / case["options"].get("clip", case["model"])).resolve()
-    loaded = CLIPSegForImageSegmentation.from_pretrained(clip, dtype=torch.float32)
+    # A decoder alone is put into the model whose tensors the case shares.
+    whole = model if model.is_dir() else (folder / case["options"]["clip"]).resolve()
+    if whole.is_file():
+        whole = (folder.parent / "weights" / Path(case["io"]).parent.name).resolve()
+    loaded = CLIPSegForImageSegmentation.from_pretrained(whole, dtype=torch.float32)
     if model.is_file():
         loaded.decoder = OriginalDecoder(loaded.config, torch.load(model))
     return models_clipseg.outputs(loaded, inputs)
@@ -166,7 +169,8 @@ class OriginalDecoder(nn.Module):
 def _txt2img(case, model, inputs, folder):
     options = case["options"]
     if model.is_file():
-        pipeline = _single_file(model, (folder / options["config"]).resolve())
+        config = options["config"] if "config" in options else Path(options["tokenizer"]).parent
+        pipeline = _single_file(model, (folder / config).resolve())
     else:
         pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
     scheduler = models_diffusion.scheduler_named(

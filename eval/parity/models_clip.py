@@ -380,12 +380,111 @@ def _torchscript(state: dict, sizes: dict, path: Path) -> None:
     archive = torch.jit.trace(Archive(), torch.zeros(1, 4, dtype=torch.int64)).half()
     buffer = io.BytesIO()
     torch.jit.save(archive, buffer)
-    # The `.debug_pkl` entries hold the paths and line numbers of this file: leave them out.
+    # These entries hold the paths and line numbers of this file, or depend on them.
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w") as target:
         for entry in source.infolist():
-            if not entry.filename.endswith(".debug_pkl"):
+            if not entry.filename.endswith((".debug_pkl", "/.data/serialization_id")):
                 name = entry.filename.replace("archive/", f"{path.stem}/", 1)
                 target.writestr(zipfile.ZipInfo(name), source.read(entry))
+
+
+# The published sizes: text width, text heads, vision width, heads, layers, patch, projection.
+PUBLISHED = {
+    "ViT-B-32": (512, 8, 768, 12, 12, 32, 512),
+    "ViT-B-16": (512, 8, 768, 12, 12, 16, 512),
+    "ViT-L-14": (768, 12, 1024, 16, 24, 14, 768),
+}
+
+
+def published_config(name: str) -> dict:
+    """`config.json` of `openai/clip-vit-…`, without the generation settings it also lists."""
+    text, text_heads, vision, heads, layers, patch, projection = PUBLISHED[name]
+    common = {"attention_dropout": 0.0, "dropout": 0.0, "hidden_act": "quick_gelu"}
+    common |= {"initializer_factor": 1.0, "initializer_range": 0.02, "layer_norm_eps": 1e-05}
+    common |= {"projection_dim": projection}
+    text_config = common | {
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "hidden_size": text,
+        "intermediate_size": 4 * text,
+        "max_position_embeddings": 77,
+        "model_type": "clip_text_model",
+        "num_attention_heads": text_heads,
+        "num_hidden_layers": 12,
+        "pad_token_id": 1,
+        "vocab_size": 49408,
+    }
+    vision_config = common | {
+        "hidden_size": vision,
+        "image_size": 224,
+        "intermediate_size": 4 * vision,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "patch_size": patch,
+    }
+    return {
+        "architectures": ["CLIPModel"],
+        "initializer_factor": 1.0,
+        "logit_scale_init_value": 2.6592,
+        "model_type": "clip",
+        "projection_dim": projection,
+        "text_config": text_config,
+        "text_config_dict": None,
+        "torch_dtype": "float32",
+        "transformers_version": None,
+        "vision_config": vision_config,
+        "vision_config_dict": None,
+    }
+
+
+def published_clip(name: str) -> CLIPModel:
+    return hf_clip(CLIPConfig.from_dict(published_config(name)), name)
+
+
+def write_published_openai(cases: Cases, name: str, model: CLIPModel) -> Path:
+    """The weights in OpenAI's naming; the three models take the three containers in turn."""
+    state = hf_clip_to_openai(model.state_dict())
+    folder = cases.weights / "openai-published"
+    if name == "ViT-B-32":
+        write_pickle(folder / f"{name}.pth", state)
+        return folder / f"{name}.pth"
+    if name == "ViT-B-16":
+        _, _, _, _, _, _, embed = PUBLISHED[name]
+        sizes = {"vision_cfg": {"image_size": 224}}
+        sizes |= {"text_cfg": {"context_length": 77, "vocab_size": 49408}, "embed_dim": embed}
+        _torchscript(state, sizes, folder / f"{name}.pt")
+        return folder / f"{name}.pt"
+    write_pickle(
+        folder / f"{name}.pt",
+        {f"module.{key}": tensor for key, tensor in state.items()},
+        torch.float16,
+        wrap=lambda state: {"epoch": 15, "name": "run", "state_dict": state},
+    )
+    return folder / f"{name}.pt"
+
+
+def full(cases: Cases) -> None:
+    reference = f"{TRANSFORMERS} CLIPModel"
+    for name in PUBLISHED:
+        hf_name, openai_name = f"clip-{name.lower()}-hf", f"clip-{name.lower()}-openai"
+        if not cases.wanted(hf_name, openai_name):
+            continue
+        model = published_clip(name)
+        ids = token_rows(f"{name}.ids", [6, 75, 20], context=77, vocab=49408)
+        pixels = randn(f"{name}.pixels", 2, 3, 224, 224)
+        outputs = hf_outputs(model, ids, pixels)
+        folder = cases.weights / f"clip-{name.lower()}"
+        write_json(folder / "config.json", published_config(name))
+        lengths = {"text_model.": 77, "vision_model.": model.vision_model.embeddings.num_positions}
+        state = with_position_ids(model.state_dict(), lengths)
+        write_safetensors(folder / "model.safetensors", state)
+        inputs = {"input_ids": ids, "pixel_values": pixels}
+        cases.write(hf_name, "clip", reference, folder, inputs, outputs)
+        file = write_published_openai(cases, name, model)
+        cases.write(
+            openai_name, "clip", reference, file, io=hf_name, output_names=list(outputs)
+        )
 
 
 def _open_clip(cases: Cases) -> None:

@@ -111,3 +111,44 @@ def small(cases: Cases) -> None:
             options={"clip": folder},
             output_names=list(expected),
         )
+
+
+def full(cases: Cases) -> None:
+    """rd64 and its refined form around the weights of the ViT-B/16 case, at 352 px."""
+    published = models_clip.published_config("ViT-B-16")
+    for name, options in (
+        ("clipseg-rd64-352", {}),
+        ("clipseg-rd64-refined-352", {"use_complex_transposed_convolution": True}),
+    ):
+        if not cases.wanted(name, f"{name}-original"):
+            continue
+        text = published["text_config"] | {"model_type": "clipseg_text_model"}
+        vision = published["vision_config"] | {"model_type": "clipseg_vision_model"}
+        model = build(name, text, vision, projection_dim=512, **options)
+        clip = models_clip.published_clip("ViT-B-16")
+        model.clip.load_state_dict(clip.state_dict())
+        openai = cases.weights / "openai-published" / "ViT-B-16.pt"
+        if not openai.exists():
+            models_clip.write_published_openai(cases, "ViT-B-16", clip)
+        inputs = {
+            "pixel_values": randn(f"{name}.pixels", 2, 3, 352, 352),
+            "input_ids": models_clip.token_rows(f"{name}.ids", [3, 9], 77, 49408),
+            "conditional_pixel_values": randn(f"{name}.prompt", 2, 3, 352, 352),
+        }
+        expected = outputs(model, inputs)
+        folder = cases.weights / name
+        write_json(folder / "config.json", saved_config(model))
+        write_safetensors(folder / "model.safetensors", model.state_dict())
+        cases.write(name, "clipseg", REFERENCE, folder, inputs, expected)
+        stem = "rd64-uni-refined" if options else "rd64-uni"
+        file = cases.weights / "clipseg-original" / f"{stem}.pth"
+        write_pickle(file, clipseg_to_original(model.state_dict(), None))
+        cases.write(
+            f"{name}-original",
+            "clipseg",
+            REFERENCE,
+            file,
+            io=name,
+            options={"clip": openai},
+            output_names=list(expected),
+        )

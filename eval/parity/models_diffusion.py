@@ -128,8 +128,8 @@ SCHEDULERS = {
     "ddim": (DDIMScheduler, {}),
     "euler": (EulerDiscreteScheduler, {}),
     "euler-a": (EulerAncestralDiscreteScheduler, {}),
-    "dpm++-2m": (DPMSolverMultistepScheduler, {}),
-    "dpm++-2m-karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "dpm++2m": (DPMSolverMultistepScheduler, {}),
+    "dpm++2m-karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
     "unipc": (UniPCMultistepScheduler, {}),
 }
 
@@ -194,9 +194,16 @@ def scheduler_named(name: str, config: dict):
 
 
 def plain_config(scheduler) -> dict:
-    """The scheduler's whole configuration, defaults included, as plain JSON."""
+    """The scheduler's whole configuration, defaults included, as plain JSON.
+
+    `lambda_min_clipped` is left out where it is minus infinity, its default: JSON has no such number.
+    """
     hidden = ("_use_default_values", "_diffusers_version")
-    config = {key: value for key, value in scheduler.config.items() if key not in hidden}
+    config = {
+        key: value
+        for key, value in scheduler.config.items()
+        if key not in hidden and value != float("-inf")
+    }
     return {"_class_name": type(scheduler).__name__} | json.loads(json.dumps(config, default=list))
 
 
@@ -400,7 +407,7 @@ def _small_txt2img(cases: Cases, text, unet, vae, folder: Path) -> None:
         "txt2img-ddim": {"scheduler": "ddim", "negative_prompt": ["blurry"], "seeds": [7]},
         "txt2img-euler": {"scheduler": "euler", "seeds": [1]},
         "txt2img-euler-a": {"scheduler": "euler-a", "prompt": two, "seeds": [3, 4]},
-        "txt2img-dpm++-2m-karras": {"scheduler": "dpm++-2m-karras", "steps": 6},
+        "txt2img-dpm++2m-karras": {"scheduler": "dpm++2m-karras", "steps": 6},
         "txt2img-unipc": {"scheduler": "unipc", "steps": 6, "seeds": [11]},
         "txt2img-batch": {"prompt": two, "negative_prompt": ["", "a cat"], "seeds": [5, 6]},
         "txt2img-no-guidance": {"guidance_scale": 1.0, "scheduler": "ddim", "seeds": [2]},
@@ -437,3 +444,82 @@ def assemble(parts: dict, scheduler_config: dict) -> StableDiffusionPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def full(cases: Cases) -> None:
+    """Stable Diffusion 1.4's three models at their published sizes."""
+    components = ("unet-sd14", "vae-decode-sd14", "vae-encode-sd14", "clip-text-sd14")
+    pipelines = ("txt2img-sd14", "txt2img-sd14-single")
+    if not cases.wanted(*components, *pipelines):
+        return
+    configs = {"text": TEXT_CONFIG, "unet": UNET_CONFIG, "vae": VAE_CONFIG}
+    text = build_text(TEXT_CONFIG, "sd14.text")
+    unet = build_unet(UNET_CONFIG, "sd14.unet")
+    vae = build_vae(VAE_CONFIG, "sd14.vae")
+    folder = cases.weights / "sd14"
+    write_pipeline(folder, text, unet, vae, configs)
+
+    if cases.wanted("clip-text-sd14"):
+        ids = models_clip.token_rows("clip-text-sd14.ids", [0, 12, 75], 77, 49408)
+        found = models_clip.text_outputs(text, ids)
+        reference = f"{models_clip.TRANSFORMERS} CLIPTextModel"
+        cases.write(
+            "clip-text-sd14", "clip-text", reference, folder / "text_encoder", {"input_ids": ids},
+            found,
+        )  # fmt: skip
+    for name, kind, model, part, inputs, run in (
+        (
+            "unet-sd14", "unet", unet, "unet",
+            unet_inputs("unet-sd14", [981, 21], 64, 64, 77, 768), unet_outputs,
+        ),
+        (
+            "vae-decode-sd14", "vae-decode", vae, "vae",
+            {"latents": randn("vae-decode-sd14", 1, 4, 64, 64) * 5}, decode_outputs,
+        ),
+        (
+            "vae-encode-sd14", "vae-encode", vae, "vae",
+            {"image": randn("vae-encode-sd14", 1, 3, 256, 256).clamp(-1, 1)}, encode_outputs,
+        ),
+    ):  # fmt: skip
+        if cases.wanted(name):
+            reference = f"{DIFFUSERS} {type(model).__name__}"
+            found = run(model, inputs)
+            cases.write(
+                name, kind, reference, folder / part, inputs, found, relative_l2=F32_DIFFUSION
+            )
+
+    if not cases.wanted(*pipelines):
+        return
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    parts = {"tokenizer": tokenizer, "text_encoder": text, "unet": unet, "vae": vae}
+    options = {
+        "prompt": ["a photo of a man without a hat"],
+        "negative_prompt": None,
+        "steps": 4,
+        "guidance_scale": 7.5,
+        "height": 512,
+        "width": 512,
+        "seeds": [0],
+        "scheduler": "pndm",
+    }
+    scheduler = scheduler_named("pndm", SCHEDULER_CONFIG)
+    inputs, outputs = txt2img(assemble(parts, SCHEDULER_CONFIG), options, scheduler)
+    options["scheduler_config"] = plain_config(scheduler)
+    print(f"txt2img-sd14: {describe(outputs)}")
+    reference = f"{DIFFUSERS} StableDiffusionPipeline"
+    shared = {
+        "options": options,
+        "relative_l2": 1e-3,
+        "output_tolerances": {"image": {"mean_absolute": 2 / 255}},
+    }
+    cases.write("txt2img-sd14", "txt2img", reference, folder, inputs, outputs, **shared)
+    if cases.wanted("txt2img-sd14-single"):
+        # No `config` option: the published sizes must be known from the layout alone. The
+        # tokenizer is not in such a file.
+        shared["options"] = options | {"tokenizer": folder / "tokenizer"}
+        file = cases.weights / "sd14-single-file" / "sd-v1-4.safetensors"
+        write_safetensors(file, compvis_state(text, unet, vae), torch.float16)
+        cases.write(
+            "txt2img-sd14-single", "txt2img", reference, file, io="txt2img-sd14",
+            output_names=list(outputs), **shared,
+        )  # fmt: skip

@@ -16,7 +16,7 @@ F32_DIFFUSION = 1e-4
 
 def write_json(path: Path, value) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], dtype=None) -> None:
@@ -51,7 +51,9 @@ def _stored(tensor: torch.Tensor, dtype) -> torch.Tensor:
     tensor = tensor.detach()
     if dtype is not None and tensor.is_floating_point():
         tensor = tensor.to(dtype)
-    return tensor.contiguous().clone()
+    tensor = tensor.contiguous()
+    # `torch.save` writes the whole storage behind a view.
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 class Cases:
