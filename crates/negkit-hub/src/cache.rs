@@ -47,11 +47,13 @@ impl Repository {
     /// The commit that `revision` stands for on this machine: what `refs` says, else the revision
     /// itself where a snapshot has that name, as one that was made by hand has.
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
-        let commit = match fs::read_to_string(self.reference(revision)) {
-            Ok(commit) => commit.trim().to_owned(),
-            Err(_) => revision.to_owned(),
-        };
-        (is_safe_relative(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
+        match fs::read_to_string(self.reference(revision)) {
+            Ok(commit) => Some(commit.trim().to_owned()).filter(|c| is_safe_relative(c)),
+            Err(_) => self
+                .snapshot(revision)
+                .is_dir()
+                .then(|| revision.to_owned()),
+        }
     }
 
     pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {

@@ -253,6 +253,53 @@ fn a_download_that_only_breaks_gives_up_and_says_how_far_it_came() {
 }
 
 #[test]
+fn a_connection_that_falls_silent_is_given_up_and_continued() {
+    let fake = one_file()
+        .tamper(|request, _, mut reply| {
+            if request.host == "cdn" && request.header("range").is_none() {
+                reply.break_after = Some(100_000);
+                reply.silence = Duration::from_secs(60);
+            }
+            reply
+        })
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = fake.config(dir.path());
+    config.timeout = Duration::from_millis(300);
+    let start = Instant::now();
+    let found = Hub::new(config)
+        .unwrap()
+        .resolve(&at(ID), &encoder())
+        .unwrap();
+    assert_eq!(fs::read(found.path).unwrap(), noise(300_000));
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_hub_that_does_not_answer_in_time_is_asked_again() {
+    let fake = one_file()
+        .tamper(|_, nth, mut reply| {
+            if nth == 0 {
+                reply.delay = Duration::from_secs(60);
+            }
+            reply
+        })
+        .start();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = fake.config(dir.path());
+    config.timeout = Duration::from_millis(300);
+    let found = Hub::new(config)
+        .unwrap()
+        .resolve(&at(ID), &encoder())
+        .unwrap();
+    assert_eq!(fs::read(found.path).unwrap(), noise(300_000));
+}
+
+#[test]
 fn breaks_that_bring_much_do_not_count_as_failures() {
     // Nine pieces of 1.5 MB need more connections than there are repetitions.
     let content = noise(9 * 1_500_000);

@@ -16,6 +16,9 @@ use server::{FakeHub, noise};
 fn offline(folder: &Path) -> Hub {
     let mut config = HubConfig::new(folder.join("hub"), folder.join("weights"));
     config.offline = true;
+    // If it asked after all, nobody would answer.
+    config.endpoint = "http://127.0.0.1:1".to_owned();
+    config.retry.repeats = 0;
     Hub::new(config).unwrap()
 }
 
@@ -195,6 +198,24 @@ fn an_unfinished_snapshot_is_not_taken_for_the_model() {
 }
 
 #[test]
+fn a_branch_that_stands_for_a_missing_commit_is_completed_under_that_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = dir.path().join("hub/models--jerryray--negationclip");
+    fs::create_dir_all(repository.join("refs")).unwrap();
+    fs::write(repository.join("refs/main"), "abc\n").unwrap();
+    let hub = offline(dir.path());
+    let want = Want::new(ModelKind::TextEncoder).size(ClipSize::VitB32);
+    let said = placement(hub.resolve(&at("negationclip"), &want));
+    assert_eq!(said.cache, Some(repository.join("snapshots/abc")));
+    put(&repository.join("snapshots/abc/negationclip_ViT-B32.pth"));
+    assert!(hub.resolve(&at("negationclip"), &want).is_ok());
+    // What leads out of the cache is no commit.
+    fs::write(repository.join("refs/main"), "../../../x").unwrap();
+    put(&dir.path().join("x/negationclip_ViT-B32.pth"));
+    assert!(hub.resolve(&at("negationclip"), &want).is_err());
+}
+
+#[test]
 fn a_hub_that_cannot_be_reached_gives_the_same_help() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = closed.local_addr().unwrap();
@@ -219,6 +240,22 @@ fn a_hub_that_cannot_be_reached_gives_the_same_help() {
         text.contains("model.safetensors") && text.contains("Apache-2.0"),
         "{text}"
     );
+}
+
+#[test]
+fn an_https_endpoint_without_a_certificate_is_refused() {
+    // The server speaks plain HTTP, so this shows that TLS is compiled in and insisted on.
+    let fake = FakeHub::of("owner/clip").large("w.pth", noise(10)).start();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = fake.config(dir.path());
+    config.endpoint = fake.url.replace("http://", "https://");
+    config.retry.repeats = 0;
+    let hub = Hub::new(config).unwrap();
+    let said = placement(hub.resolve(&at("owner/clip"), &Want::new(ModelKind::TextEncoder)));
+    let Why::Unreachable(error) = said.why else {
+        panic!("{:?}", said.why);
+    };
+    assert!(error.to_string().contains("https://127.0.0.1"), "{error}");
 }
 
 #[test]

@@ -51,6 +51,10 @@ pub struct Reply {
     pub no_length: bool,
     /// Close the connection after this many bytes of the body.
     pub break_after: Option<usize>,
+    /// Wait for so long before the first byte.
+    pub delay: Duration,
+    /// Keep the connection open for so long after the last byte that is sent.
+    pub silence: Duration,
 }
 
 impl Reply {
@@ -326,6 +330,7 @@ fn write_reply(stream: &mut TcpStream, request: &Request, reply: &Reply) -> Opti
         head.push_str(&format!("Content-Length: {length}\r\n"));
     }
     head.push_str("\r\n");
+    thread::sleep(reply.delay);
     stream.write_all(head.as_bytes()).ok()?;
     if request.method != "HEAD" {
         let end = reply
@@ -334,7 +339,9 @@ fn write_reply(stream: &mut TcpStream, request: &Request, reply: &Reply) -> Opti
             .min(reply.body.len());
         stream.write_all(&reply.body[..end]).ok()?;
     }
-    stream.flush().ok()
+    stream.flush().ok()?;
+    thread::sleep(reply.silence);
+    Some(())
 }
 
 pub fn hex(bytes: &[u8]) -> String {
