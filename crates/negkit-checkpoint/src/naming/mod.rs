@@ -191,3 +191,6 @@ fn replace_start(name: &str, pairs: &[(&str, &str)]) -> Option<String> {
         (rest.is_empty() || rest.starts_with('.')).then(|| format!("{new}{rest}"))
     })
 }
+
+#[cfg(test)]
+mod tests;

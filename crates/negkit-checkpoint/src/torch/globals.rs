@@ -144,35 +144,41 @@ const FORBIDDEN_PARTS: &[&str] = &[
     "system",
 ];
 
-/// The only built-in names that data needs.
-const HARMLESS_BUILTINS: &[&str] = &[
-    "Ellipsis",
-    "NotImplemented",
-    "bool",
-    "bytearray",
-    "bytes",
-    "complex",
-    "dict",
-    "float",
-    "frozenset",
-    "int",
-    "list",
-    "long",
-    "object",
-    "range",
-    "set",
-    "slice",
-    "str",
-    "tuple",
-    "unicode",
-    "xrange",
+/// Built-in functions that run code, reach into objects or open files. Types such as `set` and pure
+/// functions such as `max` (in a scheduler's arguments) are left.
+const FORBIDDEN_BUILTINS: &[&str] = &[
+    "__import__",
+    "apply",
+    "breakpoint",
+    "compile",
+    "delattr",
+    "eval",
+    "exec",
+    "execfile",
+    "exit",
+    "file",
+    "filter",
+    "getattr",
+    "globals",
+    "help",
+    "input",
+    "locals",
+    "map",
+    "open",
+    "quit",
+    "raw_input",
+    "reload",
+    "setattr",
+    "type",
+    "vars",
 ];
 
 /// Whether a name is refused outright. Nothing is ever executed either way: an unknown class is an
 /// opaque object, while a name that only an attack needs says that the file is not what it seems.
 pub(crate) fn is_forbidden(module: &str, name: &str) -> bool {
     if matches!(module, "builtins" | "__builtin__") {
-        return !HARMLESS_BUILTINS.contains(&name);
+        let first = name.split('.').next().unwrap_or(name);
+        return name.contains("__") || FORBIDDEN_BUILTINS.contains(&first);
     }
     let top = module.split('.').next().unwrap_or(module);
     if FORBIDDEN_MODULES.contains(&top) {
@@ -207,6 +213,7 @@ mod tests {
             ("__builtin__", "getattr"),
             ("builtins", "__import__"),
             ("builtins", "eval.__call__"),
+            ("builtins", "object.__subclasses__"),
             ("importlib", "import_module"),
             ("torch", "os.system"),
             ("torch.serialization", "os.system"),
@@ -231,6 +238,7 @@ mod tests {
             ("torch", "float16"),
             ("torch.storage", "UntypedStorage"),
             ("builtins", "set"),
+            ("__builtin__", "max"),
             ("_codecs", "encode"),
             ("numpy.core.multiarray", "scalar"),
             ("numpy", "dtype"),
