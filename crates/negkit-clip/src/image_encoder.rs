@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use negkit_image::PicturePreprocessor;
-use negkit_nn::{Compute, Ignored, Params};
+use negkit_nn::{Compute, Params};
 use negkit_text::{ClipFiles, WeightsSource};
 use serde_json::Value;
 
@@ -15,18 +15,6 @@ use crate::vision::{ClipVisionConfig, ClipVisionTower};
 const CLASS_EMBEDDING: &str = "vision_model.embeddings.class_embedding";
 const PATCH_EMBEDDING: &str = "vision_model.embeddings.patch_embedding.weight";
 const POSITION_EMBEDDING: &str = "vision_model.embeddings.position_embedding.weight";
-
-/// Tensors of a CLIP that are no part of the vision tower.
-const NOT_VISION: Ignored<'_> = Ignored {
-    prefixes: &[
-        "text_model.",
-        "text_projection.",
-        "logit_scale",
-        "logit_bias",
-        "decoder.",
-    ],
-    buffers: &["position_ids"],
-};
 
 /// The image encoder of a CLIP: pictures in, vectors in the space shared with texts out.
 pub struct ClipImageEncoder {
@@ -54,7 +42,7 @@ impl ClipImageEncoder {
         let config = vision_config(files)?;
         let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
         let tower = ClipVisionTower::load(&params, &config)?;
-        params.finish("the CLIP vision tower", NOT_VISION)?;
+        params.finish("the CLIP vision tower", ClipFiles::NOT_VISION)?;
         let published = files.path().join("preprocessor_config.json");
         let preprocess = if published.is_file() {
             PicturePreprocessor::from_file(published)?

@@ -121,6 +121,13 @@ impl PipelineFiles {
         })
     }
 
+    /// The same files with another scheduler configuration.
+    #[must_use]
+    pub fn with_scheduler(mut self, scheduler: SchedulerConfig) -> Self {
+        self.scheduler = scheduler;
+        self
+    }
+
     /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path

@@ -376,12 +376,20 @@ impl Vae {
     /// # Errors
     /// When shapes do not fit or the device fails.
     pub fn encode(&self, pictures: &Tensor) -> Result<LatentDistribution> {
-        let moments = self.quant_conv.forward(&self.encoder.forward(pictures)?)?;
+        let moments = self.moments(pictures)?;
         let latents = self.config.latent_channels;
         Ok(LatentDistribution {
             mean: moments.narrow(1, 0, latents)?,
             logvar: moments.narrow(1, latents, latents)?.clamp(-30f32, 20f32)?,
         })
+    }
+
+    /// Mean and logarithm of the variance, not clamped, `[n, 2 * latent_channels, h, w]`.
+    ///
+    /// # Errors
+    /// When shapes do not fit or the device fails.
+    pub fn moments(&self, pictures: &Tensor) -> Result<Tensor> {
+        self.quant_conv.forward(&self.encoder.forward(pictures)?)
     }
 
     /// Decodes latents `[n, latent_channels, h, w]`, already divided by the scaling factor, to

@@ -2,25 +2,13 @@
 
 use std::path::Path;
 
-use negkit_nn::{Compute, Ignored, Params};
+use negkit_nn::{Compute, Params};
 
 use crate::TextError;
 use crate::clip_files::ClipFiles;
 use crate::encoder::{EncoderInfo, PromptTokens, TextEncoder, TextEncoding, WeightsSource};
 use crate::tokenizer::ClipTokenizer;
 use crate::tower::{ClipTextConfig, ClipTextTower};
-
-/// Tensors of a CLIP that are no part of the text tower.
-const NOT_TEXT: Ignored<'_> = Ignored {
-    prefixes: &[
-        "vision_model.",
-        "visual_projection.",
-        "logit_scale",
-        "logit_bias",
-        "decoder.",
-    ],
-    buffers: &["position_ids"],
-};
 
 /// The text encoder of a CLIP, NegationCLIP, CoN-CLIP, Stable Diffusion or CLIPSeg.
 pub struct ClipTextEncoder {
@@ -54,7 +42,7 @@ impl ClipTextEncoder {
         let config = files.text_config()?;
         let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
         let tower = ClipTextTower::load(&params, &config)?;
-        params.finish("the CLIP text tower", NOT_TEXT)?;
+        params.finish("the CLIP text tower", ClipFiles::NOT_TEXT)?;
         let tokenizer = match tokenizer {
             Some(tokenizer) => tokenizer,
             None => files.tokenizer(config.vocab_size)?,

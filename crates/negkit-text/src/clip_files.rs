@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use negkit_checkpoint::naming::{Naming, clip, compvis};
 use negkit_checkpoint::{Checkpoint, OpenOptions};
-use negkit_nn::{Activation, ConfigError, read_config};
+use negkit_nn::{Activation, ConfigError, Ignored, read_config};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -40,6 +40,30 @@ pub struct ClipFiles {
 }
 
 impl ClipFiles {
+    /// Tensors that are no part of the text tower.
+    pub const NOT_TEXT: Ignored<'static> = Ignored {
+        prefixes: &[
+            "vision_model.",
+            "visual_projection.",
+            "logit_scale",
+            "logit_bias",
+            "decoder.",
+        ],
+        buffers: &["position_ids"],
+    };
+
+    /// Tensors that are no part of the vision tower.
+    pub const NOT_VISION: Ignored<'static> = Ignored {
+        prefixes: &[
+            "text_model.",
+            "text_projection.",
+            "logit_scale",
+            "logit_bias",
+            "decoder.",
+        ],
+        buffers: &["position_ids"],
+    };
+
     /// Opens a file or a folder.
     ///
     /// # Errors
