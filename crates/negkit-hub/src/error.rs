@@ -346,8 +346,8 @@ impl fmt::Display for Placement {
             write!(f, "\nTogether about {}.", readable(sizes.iter().sum()))?;
         }
         match &self.licence {
-            Some(licence) => write!(f, " Licence: {licence}.")?,
-            None => write!(f, " Licence: see the page.")?,
+            Some(licence) => write!(f, "\nLicence: {licence}.")?,
+            None => write!(f, "\nLicence: see the page.")?,
         }
         write!(f, "\nPut them, under these names, in")?;
         match &self.folder {
