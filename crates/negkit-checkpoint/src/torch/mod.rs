@@ -405,3 +405,6 @@ fn select_error<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
