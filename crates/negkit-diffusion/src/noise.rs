@@ -78,7 +78,9 @@ pub enum NoiseError {
 pub trait NoiseSource {
     /// Standard normal noise of `shape` (`[batch, channels, height, width]` for latents).
     ///
-    /// The numbers are drawn on the CPU in `f32`, then converted to `dtype` and moved to `device`.
+    /// The numbers are drawn on the CPU in `f32`, then moved to `device` and converted to `dtype`.
+    /// PyTorch 2.13 gives the same for `f16` and `bf16`, except where the size is over 16 and no
+    /// multiple of it (latents of odd height and width): there it draws fewer numbers.
     ///
     /// # Errors
     /// [`NoiseError::GeneratorCount`] when a list of generators does not fit `shape[0]`,
