@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
@@ -414,11 +414,6 @@ impl Checkpoint {
     /// Where the tensors come from: a path, or several.
     pub fn origin(&self) -> &str {
         &self.origin
-    }
-
-    /// Paths of the weight files.
-    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        self.files.iter().map(|file| file.path().to_owned())
     }
 
     pub(crate) fn with_tensors(&self, tensors: BTreeMap<String, TensorView>) -> Self {

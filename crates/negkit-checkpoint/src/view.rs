@@ -192,7 +192,7 @@ impl TensorView {
         true
     }
 
-    /// The same view under another place in memory: whether two names share their elements.
+    /// Whether both views start at the same element of the same storage, as tied weights do.
     pub fn shares_elements_with(&self, other: &Self) -> bool {
         self.storage.is_same_place(&other.storage) && self.offset == other.offset
     }

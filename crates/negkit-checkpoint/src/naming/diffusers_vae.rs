@@ -1,4 +1,5 @@
-//! diffusers' `AutoencoderKL`: from the attention names of before diffusers 0.18 to today's.
+//! diffusers' `AutoencoderKL`: from the attention names of its first versions, which the published
+//! Stable Diffusion 1.x still has, to today's.
 
 use crate::naming::{Renamed, replace_start};
 use crate::{Checkpoint, CheckpointError};
