@@ -5,7 +5,7 @@ use crate::naming::{Renamed, replace_start};
 use crate::{Checkpoint, CheckpointError};
 
 /// Parts of an attention layer, old to new (`diffusers/models/modeling_utils.py`,
-/// `_convert_deprecated_attention_blocks`).
+/// `_fix_state_dict_keys_on_load`).
 const ATTENTION: &[(&str, &str)] = &[
     ("query", "to_q"),
     ("key", "to_k"),
