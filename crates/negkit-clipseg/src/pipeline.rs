@@ -102,6 +102,12 @@ impl Segmentation {
     }
 }
 
+fn check_text(text: &dyn TextEncoder, config: &ClipSegConfig) -> Result<(), ClipSegError> {
+    Ok(text
+        .info()
+        .require_projection_dim("the CLIPSeg decoder", config.projection_dim)?)
+}
+
 fn sigmoid(x: f32) -> f32 {
     1. / (1. + (-x).exp())
 }
@@ -163,8 +169,7 @@ impl ClipSeg {
         weights: WeightsSource,
         compute: &Compute,
     ) -> Result<Self, ClipSegError> {
-        text.info()
-            .require_projection_dim("the CLIPSeg decoder", config.projection_dim)?;
+        check_text(&*text, config)?;
         let mut vision_config = config.vision_config.clone();
         vision_config.projection_dim = config.projection_dim;
         let vision = ClipVisionTower::load(&params.pp("clip"), &vision_config)?;
@@ -197,6 +202,16 @@ impl ClipSeg {
     /// The text encoder.
     pub fn text(&self) -> &Arc<dyn TextEncoder> {
         &self.text
+    }
+
+    /// The same model with another text encoder.
+    ///
+    /// # Errors
+    /// When the encoder's projection does not fit the decoder.
+    pub fn set_text_encoder(&mut self, text: Arc<dyn TextEncoder>) -> Result<(), ClipSegError> {
+        check_text(&*text, &self.config)?;
+        self.text = text;
+        Ok(())
     }
 
     /// Where the weights of vision tower and decoder came from.

@@ -1,0 +1,63 @@
+//! What can go wrong, in any of the crates.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// An error of any part of negkit.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model cannot be found or fetched.
+    #[error(transparent)]
+    Hub(#[from] negkit_hub::Error),
+    /// A device cannot be had.
+    #[error(transparent)]
+    Device(#[from] negkit_nn::DeviceError),
+    /// A weight file cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] negkit_checkpoint::CheckpointError),
+    /// A text encoder cannot be loaded or used.
+    #[error(transparent)]
+    Text(#[from] negkit_text::TextError),
+    /// A CLIP cannot be loaded or used.
+    #[error(transparent)]
+    Clip(#[from] negkit_clip::ClipError),
+    /// Stable Diffusion cannot be loaded or used.
+    #[error(transparent)]
+    Diffusion(#[from] negkit_diffusion::DiffusionError),
+    /// CLIPSeg cannot be loaded or used.
+    #[error(transparent)]
+    ClipSeg(#[from] negkit_clipseg::ClipSegError),
+    /// A picture cannot be read or written.
+    #[error(transparent)]
+    Picture(#[from] negkit_image::Error),
+    /// A folder cannot be made.
+    #[error("cannot make the folder {path}: {cause}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        cause: std::io::Error,
+    },
+    /// A file of latents cannot be read or written.
+    #[error("latents in {path}: {cause}")]
+    Latents {
+        /// The `.npy` file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// Two encoders cannot be told apart, or none was given.
+    #[error("{0}")]
+    Encoders(String),
+    /// Tensors do not fit, or the device failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A result cannot be written as JSON.
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A result with [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
