@@ -57,7 +57,7 @@ impl ClipSegFiles {
                 let decoder = clipseg::to_transformers(&checkpoint)?;
                 let config = infer_config(&decoder, &clip)?;
                 Ok(Self {
-                    tensors: Arc::new(decoder.merge(&clip_tensors(&clip))?),
+                    tensors: Arc::new(decoder.merge(&vision_tensors(&clip)?)?),
                     path,
                     clip,
                     config,
@@ -106,20 +106,14 @@ impl ClipSegFiles {
     }
 }
 
-/// The towers' tensors below `clip.`, without the decoder that another CLIPSeg would bring.
-fn clip_tensors(clip: &ClipFiles) -> Checkpoint {
-    let all = clip.tensors();
-    let mut towers = all
-        .strip_prefix("vision_model.")
-        .with_prefix("clip.vision_model.");
-    for part in ["visual_projection."] {
-        let part_tensors = all.strip_prefix(part).with_prefix(&format!("clip.{part}"));
-        // Different prefixes cannot clash.
-        if let Ok(merged) = towers.merge(&part_tensors) {
-            towers = merged;
-        }
-    }
-    towers
+/// The vision tower's tensors, below `clip.`: neither a text tower nor the decoder that another
+/// CLIPSeg would bring.
+fn vision_tensors(clip: &ClipFiles) -> Result<Checkpoint, ClipSegError> {
+    let part = |name: &str| {
+        let tensors = clip.tensors().strip_prefix(name);
+        tensors.with_prefix(&format!("clip.{name}"))
+    };
+    Ok(part("vision_model.").merge(&part("visual_projection."))?)
 }
 
 fn infer_config(decoder: &Checkpoint, clip: &ClipFiles) -> Result<ClipSegConfig, ClipSegError> {

@@ -1,0 +1,57 @@
+//! Flags that several commands share.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use negkit::{Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
+use serde::Serialize;
+
+/// Where to compute, and in which numbers.
+#[derive(Args)]
+#[command(next_help_heading = "Computing")]
+pub struct ComputeArgs {
+    /// auto, cpu, cuda or cuda:N. Auto takes the first CUDA device, else the CPU.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// auto, f32, f16 or bf16. Auto takes f16 on CUDA and f32 on the CPU.
+    #[arg(long, default_value = "auto")]
+    pub dtype: DtypeChoice,
+}
+
+/// Where models come from.
+#[derive(Args)]
+#[command(next_help_heading = "Finding models")]
+pub struct HubArgs {
+    /// Never ask the hub, as with HF_HUB_OFFLINE=1.
+    #[arg(long)]
+    pub offline: bool,
+    /// Folder of model files, one folder a model; see weights/README.md.
+    #[arg(long, value_name = "FOLDER", env = "NEGKIT_WEIGHTS")]
+    pub weights: Option<PathBuf>,
+}
+
+impl HubArgs {
+    /// The hub as the environment and these flags say.
+    pub fn hub(&self) -> anyhow::Result<Hub> {
+        let mut config = HubConfig::from_env();
+        config.offline |= self.offline;
+        if let Some(weights) = &self.weights {
+            config.weights.clone_from(weights);
+        }
+        Ok(Hub::new(config)?)
+    }
+}
+
+/// Opens the device, and models for it.
+pub fn models(compute: &ComputeArgs, hub: &HubArgs) -> anyhow::Result<Models> {
+    let compute = Compute::open(compute.device, compute.dtype)?;
+    Ok(Models::new(hub.hub()?, compute))
+}
+
+/// Prints a result as JSON on the standard output.
+pub fn print_json(result: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(result).context("cannot write the result as JSON")?;
+    println!("{text}");
+    Ok(())
+}

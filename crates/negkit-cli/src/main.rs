@@ -1,0 +1,73 @@
+//! The command `negkit`: thin over the library, which does the work.
+
+mod args;
+mod download;
+mod encoders;
+mod parity;
+mod progress;
+mod segment;
+mod txt2img;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+// Activations are allocated and freed all the time; a caching allocator saves their page faults.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Stable Diffusion and CLIPSeg with the text encoder of your choice, to see what a negation-aware
+/// CLIP does to them.
+///
+/// A model is a known name (see `negkit encoders list`), a hub id (`owner/name`, `owner/name:file`,
+/// `owner/name@revision`), a folder or a file. Files are looked for in the folder `weights/`
+/// (NEGKIT_WEIGHTS) and in the Hugging Face cache (HF_HOME), and fetched from the hub otherwise;
+/// HF_HUB_OFFLINE=1 forbids that.
+#[derive(Parser)]
+#[command(name = "negkit", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Txt2img(Box<txt2img::Txt2ImgArgs>),
+    Segment(segment::SegmentArgs),
+    /// List, inspect and compare text encoders.
+    #[command(subcommand)]
+    Encoders(encoders::EncodersCommand),
+    Download(download::DownloadArgs),
+    Parity(parity::ParityArgs),
+    /// Print a completion script for a shell, to be sourced or put where the shell looks for it.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Txt2img(args) => txt2img::run(&args)?,
+        Command::Segment(args) => segment::run(&args)?,
+        Command::Encoders(command) => encoders::run(&command)?,
+        Command::Download(args) => download::run(&args)?,
+        Command::Parity(args) => return parity::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "negkit", &mut io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
