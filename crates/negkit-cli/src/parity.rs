@@ -1,11 +1,14 @@
 //! `negkit parity`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Args;
 use negkit::Compute;
-use negkit_parity::{Case, CaseReport, find_cases, run_case};
+use negkit::diffusion::to_rgb;
+use negkit::image::{Panel, Sheet, write_png};
+use negkit_parity::{Case, CaseReport, Outputs, compare_outputs, find_cases, run_model};
 
 use crate::args::{ComputeArgs, print_json};
 use crate::progress;
@@ -22,6 +25,10 @@ pub struct ParityArgs {
     /// Run only the cases whose name contains this; repeat it for several.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
+    /// Write the pictures of text-to-image cases to this folder: the reference, ours, and their
+    /// difference a hundred times enlarged.
+    #[arg(long, value_name = "FOLDER")]
+    pictures: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -44,8 +51,16 @@ pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
     let mut broken = 0;
     for case in &cases {
         bar.set_message(case.name.clone());
-        match run_case(case, &compute) {
-            Ok(report) => {
+        let start = Instant::now();
+        let result = run_model(case, &compute).and_then(|outputs| {
+            let report = compare_outputs(case, &outputs, start.elapsed().as_secs_f64())?;
+            Ok((report, outputs))
+        });
+        match result {
+            Ok((report, outputs)) => {
+                if let Some(folder) = &args.pictures {
+                    write_pictures(case, &outputs, folder)?;
+                }
                 if !args.json {
                     bar.suspend(|| print_report(&report));
                 }
@@ -96,4 +111,40 @@ fn print_report(report: &CaseReport) {
             c.shape
         );
     }
+}
+
+/// Nothing for a case without a picture.
+fn write_pictures(case: &Case, outputs: &Outputs, folder: &Path) -> anyhow::Result<()> {
+    const ENLARGED: f64 = 100.;
+    let Some(ours) = outputs
+        .get("image")
+        .filter(|image| image.dim(3).is_ok_and(|c| c == 3))
+    else {
+        return Ok(());
+    };
+    let reference = case.expected("image")?;
+    let difference = ((ours - &reference)? * ENLARGED)?
+        .affine(1., 0.5)?
+        .clamp(0f32, 1f32)?;
+    let mut sheet = Sheet::new();
+    for i in 0..ours.dim(0)? {
+        let panel = |all: &negkit::Tensor, caption: &str| -> anyhow::Result<Panel> {
+            Ok(Panel {
+                image: to_rgb(&all.get(i)?.permute((2, 0, 1))?)?,
+                caption: caption.to_owned(),
+            })
+        };
+        sheet = sheet.row(vec![
+            panel(&reference, &case.reference)?,
+            panel(ours, "negkit")?,
+            panel(&difference, "difference, times 100")?,
+        ]);
+    }
+    std::fs::create_dir_all(folder)?;
+    write_png(
+        folder.join(format!("{}.png", case.name)),
+        &sheet.render()?,
+        &[],
+    )?;
+    Ok(())
 }

@@ -41,7 +41,7 @@ pub struct Txt2ImgArgs {
     )]
     text_encoders: Vec<String>,
     /// What the pictures shall keep away from.
-    #[arg(long, short, default_value = "", value_name = "PROMPT")]
+    #[arg(long, default_value = "", value_name = "PROMPT")]
     negative_prompt: String,
     /// Inference steps.
     #[arg(long, default_value_t = 50)]

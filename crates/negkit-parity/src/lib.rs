@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 pub use case::{Case, CaseKind, Tolerance, find_cases};
 pub use difference::Difference;
-pub use run::{CaseReport, Comparison, run_case};
+pub use run::{CaseReport, Comparison, Outputs, compare_outputs, run_case, run_model};
 
 /// Why a case cannot be run.
 #[derive(Debug, thiserror::Error)]

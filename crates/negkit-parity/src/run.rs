@@ -60,7 +60,8 @@ impl CaseReport {
     }
 }
 
-type Outputs = BTreeMap<String, Tensor>;
+/// What a model gave for a case, by the names of the case's outputs.
+pub type Outputs = BTreeMap<String, Tensor>;
 
 /// Loads the case's model, runs it on the case's inputs and compares every output.
 ///
@@ -69,25 +70,44 @@ type Outputs = BTreeMap<String, Tensor>;
 /// from the reference is no error; see [`CaseReport::passed`].
 pub fn run_case(case: &Case, compute: &Compute) -> Result<CaseReport, ParityError> {
     let start = Instant::now();
-    let mut outputs = match case.kind {
-        CaseKind::ClipText => clip_text(case, compute)?,
-        CaseKind::ClipVision => clip_vision(case, compute)?,
-        CaseKind::Clip => clip(case, compute)?,
-        CaseKind::Clipseg => clipseg(case, compute)?,
-        CaseKind::Unet => unet(case, compute)?,
-        CaseKind::VaeDecode => vae_decode(case, compute)?,
-        CaseKind::VaeEncode => vae_encode(case, compute)?,
-        CaseKind::Txt2img => txt2img(case, compute)?,
-    };
-    let seconds = start.elapsed().as_secs_f64();
+    let outputs = run_model(case, compute)?;
+    compare_outputs(case, &outputs, start.elapsed().as_secs_f64())
+}
+
+/// Loads the case's model and runs it on the case's inputs.
+///
+/// # Errors
+/// When the case or its model cannot be read or run.
+pub fn run_model(case: &Case, compute: &Compute) -> Result<Outputs, ParityError> {
+    match case.kind {
+        CaseKind::ClipText => clip_text(case, compute),
+        CaseKind::ClipVision => clip_vision(case, compute),
+        CaseKind::Clip => clip(case, compute),
+        CaseKind::Clipseg => clipseg(case, compute),
+        CaseKind::Unet => unet(case, compute),
+        CaseKind::VaeDecode => vae_decode(case, compute),
+        CaseKind::VaeEncode => vae_encode(case, compute),
+        CaseKind::Txt2img => txt2img(case, compute),
+    }
+}
+
+/// Compares what a model gave in `seconds` with the case's reference.
+///
+/// # Errors
+/// When an output is missing or has another shape than the reference's.
+pub fn compare_outputs(
+    case: &Case,
+    outputs: &Outputs,
+    seconds: f64,
+) -> Result<CaseReport, ParityError> {
     let mut comparisons = Vec::with_capacity(case.outputs().len());
     for (name, tolerance) in case.outputs() {
-        let found = outputs.remove(name).ok_or_else(|| ParityError::NoTensor {
+        let found = outputs.get(name).ok_or_else(|| ParityError::NoTensor {
             case: case.name.clone(),
             name: name.clone(),
             found: outputs.keys().cloned().collect(),
         })?;
-        comparisons.push(compare(case, name, *tolerance, &found)?);
+        comparisons.push(compare(case, name, *tolerance, found)?);
     }
     Ok(CaseReport {
         name: case.name.clone(),
@@ -374,7 +394,8 @@ fn txt2img(case: &Case, compute: &Compute) -> Result<Outputs, ParityError> {
     let latents = stack(made.iter().map(|picture| picture.latents.clone()).collect())?;
     let pictures = stack(made.iter().map(|picture| picture.values.clone()).collect())?;
     let noise_difference = Difference::between(&noise, &case.input("latents", &Device::Cpu)?)?;
-    if !(noise_difference.max_absolute <= MAX_NOISE_DIFFERENCE) {
+    let noise_agrees = noise_difference.max_absolute <= MAX_NOISE_DIFFERENCE;
+    if !noise_agrees {
         return Err(ParityError::Noise {
             case: case.name.clone(),
             difference: noise_difference.max_absolute,

@@ -44,6 +44,7 @@ pub use negkit_image as image;
 pub use negkit_nn as nn;
 pub use negkit_text as text;
 
+pub use candle_core::Tensor;
 pub use error::{Error, Result};
 pub use models::{Models, is_own_encoder};
 pub use negkit_hub::{ClipSize, Hub, HubConfig};
