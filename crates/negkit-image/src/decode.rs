@@ -79,7 +79,7 @@ pub fn open_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, Err
 /// - Grey becomes three equal channels, a palette its colours, CMYK is converted without profile.
 /// - 16-bit samples keep their high byte. (PIL does so for colour; 16-bit *grey* it clips at 255,
 ///   which turns most such pictures white. That is not copied.)
-/// - Of an animation the first frame is taken.
+/// - Of an animation the first frame is taken; a GIF's screen is black where that frame is not.
 ///
 /// AVIF and OpenEXR are left out: the one needs a C library, the other has no agreed way to 8 bits.
 ///

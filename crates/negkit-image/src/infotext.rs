@@ -158,7 +158,10 @@ impl GenerationParameters {
         if pairs.len() >= FEWEST_PAIRS {
             lines.pop();
             for (key, value) in pairs {
-                parameters.take(key, value);
+                // `Key:,` counts as a pair, but the web UI passes over it.
+                if let Some(value) = value {
+                    parameters.take(key, value);
+                }
             }
         }
         let mut negative = false;
@@ -258,8 +261,9 @@ fn key_start(text: &str, from: usize) -> Option<usize> {
 }
 
 /// The web UI's regular expression
-/// `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`, all matches from left to right.
-fn parse_pairs(line: &str) -> Vec<(String, String)> {
+/// `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`, all matches from left to right. A
+/// value is `None` when there is nothing, as opposed to `""`.
+fn parse_pairs(line: &str) -> Vec<(String, Option<String>)> {
     let mut pairs = Vec::new();
     let mut at = 0;
     let mut search = 0;
@@ -277,12 +281,8 @@ fn parse_pairs(line: &str) -> Vec<(String, String)> {
                 .unwrap_or(line.len() - value_start)
         });
         let end = value_start + length;
-        if length > 0 {
-            pairs.push((
-                line[start..colon].to_string(),
-                unquote(&line[value_start..end]),
-            ));
-        }
+        let value = (length > 0).then(|| unquote(&line[value_start..end]));
+        pairs.push((line[start..colon].to_string(), value));
         // Past the comma; at the end of the line there is none.
         at = (end + 1).min(line.len());
         search = at;

@@ -17,15 +17,33 @@ const COLUMN_GAP: u32 = 24;
 const ROW_GAP: u32 = 32;
 /// Between a picture and its caption, and below title and headings.
 const TEXT_GAP: u32 = 10;
-const TITLE_SIZE: f32 = 32.0;
-const HEADING_SIZE: f32 = 25.0;
-const CAPTION_SIZE: f32 = 21.0;
 /// Pictures smaller than this are enlarged by a whole factor to about this size.
 const SMALL_SIDE: u32 = 256;
 /// Pictures larger than this are reduced to it.
 const LARGE_SIDE: u32 = 768;
-/// Room for a title over few or narrow pictures.
+/// Room for a title or heading over few or narrow pictures.
 const LEAST_WIDTH: u32 = 480;
+
+/// Heights of letters, in pixels.
+#[derive(Clone, Copy)]
+struct TextSizes {
+    title: f32,
+    heading: f32,
+    caption: f32,
+}
+
+impl TextSizes {
+    /// Sheets of wide pictures are mostly looked at reduced, so their text grows with them.
+    fn for_columns(columns: &[u32]) -> Self {
+        let widest = columns.iter().copied().max().unwrap_or(0);
+        let scale = (widest as f32 / 400.0).clamp(1.0, 1.6);
+        Self {
+            title: 32.0 * scale,
+            heading: 25.0 * scale,
+            caption: 21.0 * scale,
+        }
+    }
+}
 
 /// One picture of a [`Sheet`].
 #[derive(Debug, Clone)]
@@ -147,7 +165,11 @@ impl Sheet {
             });
         }
         let gaps = COLUMN_GAP * (columns.len() as u32 - 1);
-        let inner = (columns.iter().sum::<u32>() + gaps).max(LEAST_WIDTH - 2 * MARGIN);
+        let mut inner = columns.iter().sum::<u32>() + gaps;
+        if !self.title.is_empty() || self.rows.iter().any(|row| !row.heading.is_empty()) {
+            inner = inner.max(LEAST_WIDTH - 2 * MARGIN);
+        }
+        let sizes = TextSizes::for_columns(&columns);
 
         let mut layout = Layout {
             width: inner + 2 * MARGIN,
@@ -155,15 +177,21 @@ impl Sheet {
             pictures: Vec::new(),
             texts: Vec::new(),
         };
-        layout.place_text(type_case, &self.title, TITLE_SIZE, inner, 2 * TEXT_GAP);
+        layout.place_text(type_case, &self.title, sizes.title, inner, 2 * TEXT_GAP);
         for (index, (row, pictures)) in self.rows.iter().zip(rows).enumerate() {
             if index > 0 {
                 layout.height += ROW_GAP;
             }
-            layout.place_text(type_case, &row.heading, HEADING_SIZE, inner, TEXT_GAP);
+            layout.place_text(type_case, &row.heading, sizes.heading, inner, TEXT_GAP);
             let captions = row.panels.iter().map(|panel| panel.caption.as_str());
             let panels = pictures.into_iter().zip(captions).collect();
-            layout.place_panels(type_case, panels, &columns, self.captions_above);
+            layout.place_panels(
+                type_case,
+                panels,
+                &columns,
+                sizes.caption,
+                self.captions_above,
+            );
         }
         layout.height += MARGIN;
         Ok(layout)
@@ -246,16 +274,17 @@ impl Layout {
         type_case: &TypeCase,
         panels: Vec<(RgbImage, &str)>,
         columns: &[u32],
+        size: f32,
         captions_above: bool,
     ) {
         let captions: Vec<Vec<String>> = panels
             .iter()
             .zip(columns)
-            .map(|((_, caption), &column)| type_case.wrap(caption, CAPTION_SIZE, column))
+            .map(|((_, caption), &column)| type_case.wrap(caption, size, column))
             .collect();
         let text_height = captions
             .iter()
-            .map(|lines| type_case.height(lines, CAPTION_SIZE))
+            .map(|lines| type_case.height(lines, size))
             .max()
             .unwrap_or(0);
         let gap = if text_height > 0 { TEXT_GAP } else { 0 };
@@ -268,7 +297,7 @@ impl Layout {
         let mut left = MARGIN;
         for (((image, _), lines), &column) in panels.into_iter().zip(captions).zip(columns) {
             let text_top = if captions_above {
-                self.height + text_height - type_case.height(&lines, CAPTION_SIZE)
+                self.height + text_height - type_case.height(&lines, size)
             } else {
                 pictures_top + picture_height + gap
             };
@@ -279,7 +308,7 @@ impl Layout {
             };
             self.texts.push(TextBlock {
                 lines,
-                size: CAPTION_SIZE,
+                size,
                 left,
                 top: text_top,
             });
@@ -416,6 +445,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
+
+    const CAPTION_SIZE: f32 = 21.0;
 
     fn panel(width: u32, height: u32, caption: &str) -> Panel {
         Panel {
