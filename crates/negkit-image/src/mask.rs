@@ -1,9 +1,9 @@
 //! Masks, and COCO's run-length encoding of them.
 //!
 //! The encoding is that of COCO's `maskApi.c` (`pycocotools.mask`): runs of pixels down the
-//! columns, beginning with a run of background, as numbers or packed into a string. The crates that
-//! do this (`cocotools` is one) come with a whole annotation browser and have not been released for
-//! years, so the few functions are here.
+//! columns, beginning with a run of background, as numbers or packed into a string. The crate that
+//! does this, `cocotools` 0.0.7, brings a dataset viewer with its window and an older `image` along,
+//! so the few functions are here.
 
 use image::GrayImage;
 use serde::{Deserialize, Serialize};
