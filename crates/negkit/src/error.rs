@@ -48,6 +48,9 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// Nothing is asked for.
+    #[error("there is no picture to make: expected at least one prompt and one picture of it")]
+    NoPictures,
     /// Two encoders cannot be told apart, or none was given.
     #[error("{0}")]
     Encoders(String),

@@ -31,6 +31,7 @@
 
 pub mod encoders;
 mod error;
+mod latents;
 mod models;
 pub mod segment;
 pub mod txt2img;

@@ -8,9 +8,10 @@ use negkit_clipseg::{ClipSeg, Segmentation};
 use negkit_image::{
     OverlayStyle, Panel, Rle, Sheet, overlay_probabilities, write_atomic, write_png, write_png_luma,
 };
+use negkit_text::TextEncoder;
 use serde::Serialize;
 
-use crate::txt2img::{NamedEncoder, slug};
+use crate::txt2img::{NamedEncoder, encoder_slugs, slug};
 use crate::{Error, Result};
 
 /// What one encoder found.
@@ -23,7 +24,8 @@ pub struct EncoderSegmentations {
     pub encoder_sha256: Option<String>,
 }
 
-/// Segments `picture` by `phrases` with every encoder. The picture is encoded once.
+/// Segments `picture` by `phrases` with every encoder. The picture is encoded once. However it
+/// ends, the model has its own encoder again.
 ///
 /// # Errors
 /// When there is no encoder, one does not fit the model, or the model fails.
@@ -37,10 +39,26 @@ pub fn run(
         return Err(Error::Encoders("no text encoder was given".to_owned()));
     }
     let own = model.text().clone();
+    let runs = run_encoders(model, &own, encoders, picture, phrases);
+    model.set_text_encoder(own)?;
+    runs
+}
+
+fn run_encoders(
+    model: &mut ClipSeg,
+    own: &Arc<dyn TextEncoder>,
+    encoders: &[NamedEncoder],
+    picture: &RgbImage,
+    phrases: &[&str],
+) -> Result<Vec<EncoderSegmentations>> {
+    // The picture is not encoded before every encoder is known to fit.
+    for (_, encoder) in encoders {
+        model.set_text_encoder(encoder.clone().unwrap_or_else(|| Arc::clone(own)))?;
+    }
     let encoded = model.encode_picture(picture)?;
     let mut runs = Vec::with_capacity(encoders.len());
     for (name, encoder) in encoders {
-        model.set_text_encoder(encoder.clone().unwrap_or_else(|| Arc::clone(&own)))?;
+        model.set_text_encoder(encoder.clone().unwrap_or_else(|| Arc::clone(own)))?;
         let conditions = model.encode_phrases(phrases)?;
         let sha256 = model.text().info().weights.sha256()?;
         runs.push(EncoderSegmentations {
@@ -49,7 +67,6 @@ pub fn run(
             encoder_sha256: sha256.map(str::to_owned),
         });
     }
-    model.set_text_encoder(own)?;
     Ok(runs)
 }
 
@@ -144,9 +161,10 @@ pub fn save(
     let style = OverlayStyle::default();
     let mut records = Vec::new();
     let mut sheet = Sheet::new();
+    let encoders = encoder_slugs(runs.iter().map(|run| run.encoder.as_str()));
     for (index, phrase) in phrases.iter().enumerate() {
         let mut panels = Vec::with_capacity(runs.len());
-        for run in runs {
+        for (run, encoder) in runs.iter().zip(&encoders) {
             let Some(found) = run.segmentations.get(index) else {
                 continue;
             };
@@ -160,7 +178,7 @@ pub fn save(
                 options.threshold,
                 &style,
             )?;
-            let stem = format!("{index:02}-{}-{}", slug(phrase), slug(&run.encoder));
+            let stem = format!("{index:02}-{}-{encoder}", slug(phrase));
             let rle = Rle::from_mask(&mask);
             let record = SegmentRecord {
                 phrase: (*phrase).to_owned(),

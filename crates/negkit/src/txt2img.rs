@@ -12,6 +12,7 @@ use negkit_image::{GenerationParameters, PARAMETERS_KEY, Panel, Sheet, write_ato
 use negkit_text::TextEncoder;
 use serde::Serialize;
 
+pub use crate::latents::{read_latents, write_latents};
 use crate::{Error, Result};
 
 /// A text encoder under the name that pictures are labelled with; `None` for the model's own.
@@ -29,6 +30,8 @@ pub struct EncoderPictures {
 
 /// A finished step, with what it belongs to.
 pub struct RunProgress<'a> {
+    /// The model, for a preview: see [`StableDiffusion::decode`].
+    pub model: &'a StableDiffusion,
     /// Index of the encoder.
     pub encoder: usize,
     /// The step.
@@ -54,22 +57,41 @@ pub fn requests(
 }
 
 /// Makes the pictures of `requests` with every encoder in turn. `noise` takes the place of the
-/// seeds' starting noise; `on_step` may end the run.
+/// seeds' starting noise; `on_step` may end the run. However it ends, the model has its own encoder
+/// again.
 ///
 /// # Errors
-/// When there is no encoder, one does not fit the model, or a picture cannot be made.
+/// When there is no encoder or no request, an encoder does not fit the model, or a picture cannot
+/// be made.
 pub fn run(
     model: &mut StableDiffusion,
     encoders: &[NamedEncoder],
     requests: &[PictureRequest],
     settings: &SamplingSettings,
     noise: Option<&Tensor>,
-    mut on_step: impl FnMut(&RunProgress<'_>) -> ControlFlow<()>,
+    on_step: impl FnMut(&RunProgress<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<EncoderPictures>> {
     if encoders.is_empty() {
         return Err(Error::Encoders("no text encoder was given".to_owned()));
     }
+    if requests.is_empty() {
+        return Err(Error::NoPictures);
+    }
     let own = model.text().clone();
+    let runs = run_encoders(model, &own, encoders, requests, settings, noise, on_step);
+    model.set_text_encoder(own)?;
+    runs
+}
+
+fn run_encoders(
+    model: &mut StableDiffusion,
+    own: &Arc<dyn TextEncoder>,
+    encoders: &[NamedEncoder],
+    requests: &[PictureRequest],
+    settings: &SamplingSettings,
+    noise: Option<&Tensor>,
+    mut on_step: impl FnMut(&RunProgress<'_>) -> ControlFlow<()>,
+) -> Result<Vec<EncoderPictures>> {
     // Nothing is made before every encoder is known to fit.
     for (_, encoder) in encoders {
         model.set_text_encoder(encoder.clone().unwrap_or_else(|| own.clone()))?;
@@ -77,8 +99,10 @@ pub fn run(
     let mut runs = Vec::with_capacity(encoders.len());
     for (index, (name, encoder)) in encoders.iter().enumerate() {
         model.set_text_encoder(encoder.clone().unwrap_or_else(|| own.clone()))?;
+        let model = &*model;
         let pictures = model.generate(requests, settings, noise, |step| {
             on_step(&RunProgress {
+                model,
                 encoder: index,
                 step,
             })
@@ -90,7 +114,6 @@ pub fn run(
             encoder_sha256: sha256.map(str::to_owned),
         });
     }
-    model.set_text_encoder(own)?;
     Ok(runs)
 }
 
@@ -175,9 +198,10 @@ pub fn save(
     let (unet_sha256, vae_sha256) = (hash(model.unet_weights())?, hash(model.vae_weights())?);
     let scheduler = model.scheduler_kind(settings)?;
     let mut records = Vec::new();
-    for run in runs {
+    let encoders = encoder_slugs(runs.iter().map(|run| run.encoder.as_str()));
+    for (run, encoder) in runs.iter().zip(&encoders) {
         for (index, made) in run.pictures.iter().enumerate() {
-            let name = file_stem(index, &made.request, &run.encoder);
+            let name = file_stem(index, &made.request, encoder);
             let record = PictureRecord {
                 file: folder.join(format!("{name}.png")),
                 prompt: made.request.prompt.clone(),
@@ -260,55 +284,51 @@ fn write_sheet(runs: &[EncoderPictures], path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
+/// `encoder` is of [`encoder_slugs`].
 fn file_stem(index: usize, request: &PictureRequest, encoder: &str) -> String {
-    let (prompt, encoder) = (slug(&request.prompt), slug(encoder));
+    let prompt = slug(&request.prompt);
     format!("{index:03}-{prompt}-seed{}-{encoder}", request.seed)
 }
 
-/// The letters and digits of a text, for a file name.
+/// Longest part that a text has in a file name, in characters.
+const LONGEST_SLUG: usize = 40;
+
+/// The letters and digits of a text, for a file name: the beginning of a long one.
 pub(crate) fn slug(text: &str) -> String {
-    const LONGEST: usize = 40;
+    words(text).chars().take(LONGEST_SLUG).collect()
+}
+
+/// A part of a file name for every encoder, no two the same: what is written for one encoder must
+/// not overwrite what was written for another. Of a long path this is the end, which tells more.
+pub(crate) fn encoder_slugs<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut slugs: Vec<String> = Vec::new();
+    for name in names {
+        let all = words(name);
+        let left_out = all.chars().count().saturating_sub(LONGEST_SLUG);
+        let end: String = all.chars().skip(left_out).collect();
+        let end = end.trim_start_matches('-');
+        let mut unique = end.to_owned();
+        let mut number = 2;
+        while slugs.contains(&unique) {
+            unique = format!("{end}-{number}");
+            number += 1;
+        }
+        slugs.push(unique);
+    }
+    slugs
+}
+
+fn words(text: &str) -> String {
     let words: Vec<String> = text
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .collect();
-    let slug: String = words.join("-").chars().take(LONGEST).collect();
-    if slug.is_empty() {
+    if words.is_empty() {
         "empty".to_owned()
     } else {
-        slug
+        words.join("-")
     }
-}
-
-/// Reads starting latents `[pictures, channels, height, width]` from a `.npy` file.
-///
-/// # Errors
-/// When the file cannot be read or is no array of floats.
-pub fn read_latents(path: &Path) -> Result<Tensor> {
-    Tensor::read_npy(path).map_err(|cause| Error::Latents {
-        path: path.to_owned(),
-        cause: format!("cannot be read as a NumPy array of floats: {cause}"),
-    })
-}
-
-/// Writes the final latents of one encoder's pictures, `[pictures, channels, height, width]` f32,
-/// as a `.npy` file.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_latents(run: &EncoderPictures, path: &Path) -> Result<()> {
-    let latents: Vec<&Tensor> = run.pictures.iter().map(|made| &made.latents).collect();
-    let unfinished = path.with_extension("npy.partial");
-    let failed = |cause: String| Error::Latents {
-        path: path.to_owned(),
-        cause,
-    };
-    Tensor::stack(&latents, 0)?
-        .write_npy(&unfinished)
-        .map_err(|cause| failed(format!("cannot be written: {cause}")))?;
-    std::fs::rename(&unfinished, path)
-        .map_err(|cause| failed(format!("cannot be written: {cause}")))
 }
 
 #[cfg(test)]
@@ -330,5 +350,25 @@ mod tests {
         assert_eq!(slug("../../etc/passwd"), "etc-passwd");
         assert_eq!(slug("…"), "empty");
         assert_eq!(slug(&"x".repeat(500)).len(), 40);
+    }
+
+    #[test]
+    fn no_two_encoders_share_a_file() {
+        let folder = "/a/folder/with/a/very/long/path/before/the/name/of/the/file";
+        let (a, b) = (format!("{folder}/a.pth"), format!("{folder}/b.pth"));
+        let slugs = encoder_slugs([&*a, &*b, &*b, "b.pth", "stock", "Stock"].into_iter());
+        let expected = [
+            "h-before-the-name-of-the-file-a-pth",
+            "h-before-the-name-of-the-file-b-pth",
+            "h-before-the-name-of-the-file-b-pth-2",
+            "b-pth",
+            "stock",
+            "stock-2",
+        ];
+        for (slug, expected) in slugs.iter().zip(expected) {
+            assert!(slug.ends_with(expected), "{slug}");
+        }
+        let different: std::collections::BTreeSet<_> = slugs.iter().collect();
+        assert_eq!(different.len(), slugs.len());
     }
 }
