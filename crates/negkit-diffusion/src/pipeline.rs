@@ -154,7 +154,7 @@ impl StableDiffusion {
             vae_weights: WeightsSource::from_checkpoint(vae.clone()),
             unet: load_unet(unet, files.unet_config(), compute, options.attention)?,
             vae: load_vae(vae, files.vae_config(), compute, options.attention)?,
-            scheduler: files.scheduler().clone(),
+            scheduler: files.scheduler().clone().for_stable_diffusion(),
             options: options.clone(),
         })
     }
@@ -277,6 +277,12 @@ impl StableDiffusion {
             return Err(DiffusionError::Request(format!(
                 "the starting latents have shape {:?}, these pictures need {shape:?}",
                 noise.dims()
+            )));
+        }
+        if !settings.guidance_scale.is_finite() {
+            return Err(DiffusionError::Request(format!(
+                "guidance scale {}: expected a finite number",
+                settings.guidance_scale
             )));
         }
         if settings.batch_size == 0 {
