@@ -1,5 +1,6 @@
 //! Flags that several commands share.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -52,6 +53,6 @@ pub fn models(compute: &ComputeArgs, hub: &HubArgs) -> anyhow::Result<Models> {
 /// Prints a result as JSON on the standard output.
 pub fn print_json(result: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(result).context("cannot write the result as JSON")?;
-    println!("{text}");
+    writeln!(io::stdout(), "{text}")?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `negkit download`.
 
+use std::io::{self, Write};
+
 use clap::{Args, ValueEnum};
 use negkit::hub::{ClipSize, Location, ModelKind, Want};
 
@@ -91,7 +93,7 @@ pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
         }
         let found = hub.fetch(&location, &want)?;
         if !args.json {
-            println!("{spec}  {}", found.path.display());
+            writeln!(io::stdout(), "{spec}  {}", found.path.display())?;
         }
         paths.push(found.path);
     }

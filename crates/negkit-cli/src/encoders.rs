@@ -1,5 +1,7 @@
 //! `negkit encoders`.
 
+use std::io::{self, Write};
+
 use clap::{Args, Subcommand};
 use negkit::encoders::{self, CheckpointSummary, EncoderComparison};
 use negkit::hub::{ClipSize, Location, ModelKind, Want};
@@ -123,6 +125,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&rows);
     }
+    let mut out = io::stdout().lock();
     for row in &rows {
         let size = row
             .size
@@ -130,17 +133,18 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
             .map(|size| format!(":{size}"))
             .unwrap_or_default();
         let name = format!("{}{size}", row.name);
-        println!("{name:28} {}", row.what);
-        println!(
+        writeln!(out, "{name:28} {}", row.what)?;
+        writeln!(
+            out,
             "{:28} {}",
             "",
             row.id
                 .as_deref()
                 .unwrap_or("not on the hub; see weights/README.md")
-        );
+        )?;
         match &row.local {
-            Some(path) => println!("{:28} here: {}", "", path.display()),
-            None => println!("{:28} not on this machine", ""),
+            Some(path) => writeln!(out, "{:28} here: {}", "", path.display())?,
+            None => writeln!(out, "{:28} not on this machine", "")?,
         }
     }
     Ok(())
@@ -156,27 +160,33 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&summary);
     }
-    print_summary(&summary, args.tensors);
-    Ok(())
+    Ok(print_summary(&summary, args.tensors)?)
 }
 
-fn print_summary(summary: &CheckpointSummary, tensors: bool) {
+fn print_summary(summary: &CheckpointSummary, tensors: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     let mib = summary.file_bytes as f64 / f64::from(1 << 20);
-    println!("file      {}", summary.origin);
-    println!("format    {}, {mib:.1} MiB", summary.format);
-    println!("naming    {}", summary.naming);
-    println!("sha256    {}", summary.sha256.as_deref().unwrap_or("none"));
-    println!(
+    writeln!(out, "file      {}", summary.origin)?;
+    writeln!(out, "format    {}, {mib:.1} MiB", summary.format)?;
+    writeln!(out, "naming    {}", summary.naming)?;
+    writeln!(
+        out,
+        "sha256    {}",
+        summary.sha256.as_deref().unwrap_or("none")
+    )?;
+    writeln!(
+        out,
         "tensors   {}, {} elements",
         summary.tensors.len(),
         summary.elements
-    );
+    )?;
     match &summary.text_tower {
         Some(tower) => {
             let projection = tower
                 .projection_dim
                 .map_or("none".to_owned(), |n| n.to_string());
-            println!(
+            writeln!(
+                out,
                 "text      {} layers, hidden size {}, {} heads, projection {projection}, context \
                  {}, vocabulary {}, {}",
                 tower.layers,
@@ -185,24 +195,30 @@ fn print_summary(summary: &CheckpointSummary, tensors: bool) {
                 tower.context_length,
                 tower.vocab_size,
                 tower.activation
-            );
+            )?;
             let fits = if tower.fits.is_empty() {
                 "no published engine of this toolkit".to_owned()
             } else {
                 tower.fits.join("; ")
             };
-            println!("fits      {fits}");
+            writeln!(out, "fits      {fits}")?;
         }
-        None => println!(
+        None => writeln!(
+            out,
             "text      {}",
             summary.text_tower_error.as_deref().unwrap_or("none")
-        ),
+        )?,
     }
     if tensors {
         for tensor in &summary.tensors {
-            println!("  {:5} {:?} {}", tensor.dtype, tensor.shape, tensor.name);
+            writeln!(
+                out,
+                "  {:5} {:?} {}",
+                tensor.dtype, tensor.shape, tensor.name
+            )?;
         }
     }
+    Ok(())
 }
 
 fn compare(args: &CompareArgs) -> anyhow::Result<()> {
@@ -216,33 +232,40 @@ fn compare(args: &CompareArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&comparison);
     }
-    print_comparison(&comparison);
-    Ok(())
+    Ok(print_comparison(&comparison)?)
 }
 
-fn print_comparison(comparison: &EncoderComparison) {
-    println!(
+fn print_comparison(comparison: &EncoderComparison) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
         "cosine of {} and {}, prompt by prompt",
         comparison.a, comparison.b
-    );
-    println!("{:>9} {:>9} {:>9}", "pooled", "projected", "hidden");
+    )?;
+    writeln!(out, "{:>9} {:>9} {:>9}", "pooled", "projected", "hidden")?;
     for row in &comparison.prompts {
         let projected = row
             .projected
             .map_or("-".to_owned(), |value| format!("{value:.4}"));
-        println!(
+        writeln!(
+            out,
             "{:>9.4} {projected:>9} {:>9.4}  {}",
             row.pooled, row.hidden_states, row.prompt
-        );
+        )?;
     }
     if !comparison.pairs.is_empty() {
-        println!("\ncosine of two prompts within each encoder (1: told apart by nothing)");
-        println!("{:>9} {:>9}", "first", "second");
+        writeln!(
+            out,
+            "\ncosine of two prompts within each encoder (1: told apart by nothing)"
+        )?;
+        writeln!(out, "{:>9} {:>9}", "first", "second")?;
         for pair in &comparison.pairs {
-            println!(
+            writeln!(
+                out,
                 "{:>9.4} {:>9.4}  {} | {}",
                 pair.a, pair.b, pair.first, pair.second
-            );
+            )?;
         }
     }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! `negkit parity`.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -62,7 +63,7 @@ pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
                     write_pictures(case, &outputs, folder)?;
                 }
                 if !args.json {
-                    bar.suspend(|| print_report(&report));
+                    bar.suspend(|| print_report(&report))?;
                 }
                 reports.push(report);
             }
@@ -78,11 +79,12 @@ pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         print_json(&reports)?;
     } else {
-        println!(
+        writeln!(
+            io::stdout(),
             "{} of {} cases within their bounds",
             cases.len() - failed,
             cases.len()
-        );
+        )?;
     }
     Ok(if failed == 0 && !cases.is_empty() {
         ExitCode::SUCCESS
@@ -91,17 +93,20 @@ pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print_report(report: &CaseReport) {
-    println!(
+fn print_report(report: &CaseReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
         "{} ({}, {:.1} s)",
         report.name, report.reference, report.seconds
-    );
+    )?;
     for c in &report.comparisons {
         let value = match c.measure {
             "mean_absolute" => c.difference.mean_absolute,
             _ => c.difference.relative_l2,
         };
-        println!(
+        writeln!(
+            out,
             "  {} {:36} {} {value:.2e} of {:.0e}, largest absolute {:.2e}, {:?}",
             if c.passed { "ok  " } else { "FAIL" },
             c.output,
@@ -109,8 +114,9 @@ fn print_report(report: &CaseReport) {
             c.tolerance,
             c.difference.max_absolute,
             c.shape
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// Nothing for a case without a picture.
