@@ -1,5 +1,6 @@
 //! `negkit segment`.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -52,7 +53,7 @@ pub struct SegmentArgs {
     )]
     text_encoders: Vec<String>,
     /// Probability above which a pixel belongs to the mask.
-    #[arg(long, short, default_value_t = 0.5)]
+    #[arg(long, short, default_value_t = 0.5, value_parser = parse_probability)]
     threshold: f32,
     /// The folder to write to.
     #[arg(long, short, default_value = "out/segment", value_name = "FOLDER")]
@@ -64,6 +65,11 @@ pub struct SegmentArgs {
     compute: ComputeArgs,
     #[command(flatten)]
     hub: HubArgs,
+}
+
+fn parse_probability(text: &str) -> Result<f32, String> {
+    let probability = text.parse().ok().filter(|p| (0. ..=1.).contains(p));
+    probability.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 /// Runs the command.
@@ -112,16 +118,18 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&saved);
     }
+    let mut out = io::stdout().lock();
     for record in &saved.segmentations {
-        println!(
+        writeln!(
+            out,
             "{}  {} [{}]: {} pixels, highest probability {:.3}",
             record.overlay.display(),
             record.phrase,
             record.text_encoder,
             record.area,
             record.max_probability
-        );
+        )?;
     }
-    println!("{}  side by side", saved.sheet.display());
+    writeln!(out, "{}  side by side", saved.sheet.display())?;
     Ok(())
 }

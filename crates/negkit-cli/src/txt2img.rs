@@ -1,8 +1,9 @@
 //! `negkit txt2img`.
 
 use std::fs;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -10,7 +11,7 @@ use negkit::diffusion::scheduler::SchedulerKind;
 use negkit::diffusion::vae::VaeTiling;
 use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings, to_rgb};
 use negkit::image::write_png;
-use negkit::txt2img::{self, NamedEncoder, SaveOptions};
+use negkit::txt2img::{self, NamedEncoder, RunProgress, SaveOptions};
 use negkit::{AttentionBudget, ClipSize, is_own_encoder};
 
 use crate::args::{ComputeArgs, HubArgs, models, print_json};
@@ -82,7 +83,7 @@ pub struct Txt2ImgArgs {
     /// Write a JSON file with all parameters and hashes beside every picture.
     #[arg(long)]
     save_json: bool,
-    /// Decode and write a preview after every so many steps; 0 writes none.
+    /// Decode and write a preview of every picture after every so many steps; 0 writes none.
     #[arg(long, default_value_t = 0, value_name = "STEPS")]
     preview_every: usize,
     /// Print the result as JSON.
@@ -128,7 +129,7 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
     };
     let options = PipelineOptions {
         attention: AttentionBudget {
-            bytes: args.attention_memory << 20,
+            bytes: args.attention_memory.saturating_mul(1 << 20),
         },
         vae_tiling: if args.vae_tiling {
             VaeTiling::On
@@ -164,7 +165,7 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
         eta: args.eta,
         batch_size: args.batch_size,
     };
-    let mut previews = Vec::new();
+    let mut preview_error = None;
     let bar = progress::bar(0, "steps");
     let batches = requests.len().div_ceil(args.batch_size.max(1)) * encoders.len();
     let runs = txt2img::run(
@@ -177,17 +178,20 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
             bar.set_length((at.step.steps * batches) as u64);
             bar.set_message(encoders[at.encoder].0.clone());
             bar.inc(1);
-            if args.preview_every > 0 && at.step.step.is_multiple_of(args.preview_every) {
-                let first = at.step.latents.narrow(0, 0, 1);
-                previews.extend(
-                    first
-                        .map(|latents| (at.encoder, at.step.step, latents))
-                        .ok(),
-                );
+            if args.preview_every > 0
+                && at.step.step.is_multiple_of(args.preview_every)
+                && let Err(error) = write_previews(at, &args.out)
+            {
+                preview_error = Some(error);
+                return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         },
-    )?;
+    );
+    if let Some(error) = preview_error {
+        return Err(error.context("cannot write a preview"));
+    }
+    let runs = runs?;
     bar.finish_and_clear();
 
     let save = SaveOptions {
@@ -196,30 +200,44 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
         json: args.save_json,
     };
     let saved = txt2img::save(&model, &runs, &settings, &save)?;
-    for (encoder, step, latents) in previews {
-        let picture = to_rgb(&model.decode(&latents)?.squeeze(0)?)?;
-        let name = format!("preview-{encoder}-step{step:03}.png");
-        write_png(args.out.join(name), &picture, &[])?;
-    }
     if let (Some(path), Some(run)) = (&args.save_latents, runs.first()) {
         txt2img::write_latents(run, path)?;
     }
     if args.json {
         return print_json(&saved);
     }
+    let mut out = io::stdout().lock();
     for record in &saved.pictures {
-        println!(
+        writeln!(
+            out,
             "{}  {} (seed {})",
             record.file.display(),
             record.prompt,
             record.seed
-        );
+        )?;
         if let Some(removed) = &record.truncated {
             eprintln!("warning: the prompt is too long, this was cut off: {removed}");
         }
     }
     if let Some(sheet) = &saved.sheet {
-        println!("{}  side by side", sheet.display());
+        writeln!(out, "{}  side by side", sheet.display())?;
+    }
+    Ok(())
+}
+
+/// Writes every picture of the batch as it would be if this step were the last.
+fn write_previews(at: &RunProgress<'_>, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    let step = at.step;
+    for i in 0..step.pictures {
+        let picture = at.model.decode(&step.latents.narrow(0, i, 1)?)?;
+        let name = format!(
+            "preview-{:03}-encoder{}-step{:03}.png",
+            step.first_picture + i,
+            at.encoder,
+            step.step
+        );
+        write_png(folder.join(name), &to_rgb(&picture.squeeze(0)?)?, &[])?;
     }
     Ok(())
 }
