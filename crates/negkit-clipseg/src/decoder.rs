@@ -6,8 +6,8 @@
 use candle_core::{Result, Tensor};
 use negkit_clip::ClipVisionConfig;
 use negkit_nn::{
-    Activation, AttentionBudget, AttentionMask, Conv2d, ConvOptions, ConvTranspose2d, LayerNorm,
-    Linear, Params, attention, merge_heads, split_heads,
+    Activation, AttentionMask, Conv2d, ConvOptions, ConvTranspose2d, LayerNorm, Linear,
+    MultiHeadAttention, Params,
 };
 use negkit_text::tower::ClipTextConfig;
 use serde::{Deserialize, Serialize};
@@ -58,52 +58,30 @@ impl Default for ClipSegConfig {
 /// A post-norm transformer layer (`CLIPSegDecoderLayer`).
 #[derive(Debug, Clone)]
 struct DecoderLayer {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
+    self_attn: MultiHeadAttention,
     layer_norm1: LayerNorm,
     layer_norm2: LayerNorm,
     fc1: Linear,
     fc2: Linear,
-    heads: usize,
-    budget: AttentionBudget,
 }
 
 impl DecoderLayer {
     fn load(params: &Params, config: &ClipSegConfig) -> Result<Self> {
         let (width, inner) = (config.reduce_dim, config.decoder_intermediate_size);
         let heads = config.decoder_num_attention_heads;
-        if heads == 0 || !width.is_multiple_of(heads) {
-            candle_core::bail!(
-                "CLIPSeg decoder: reduce_dim {width} does not divide into {heads} attention \
-                 heads; check decoder_num_attention_heads in config.json"
-            )
-        }
         let eps = config.vision_config.layer_norm_eps;
-        let attn = params.pp("self_attn");
         let mlp = params.pp("mlp");
         Ok(Self {
-            q_proj: Linear::load(&attn.pp("q_proj"), width, width)?,
-            k_proj: Linear::load(&attn.pp("k_proj"), width, width)?,
-            v_proj: Linear::load(&attn.pp("v_proj"), width, width)?,
-            out_proj: Linear::load(&attn.pp("out_proj"), width, width)?,
+            self_attn: MultiHeadAttention::load(&params.pp("self_attn"), width, heads)?,
             layer_norm1: LayerNorm::load(&params.pp("layer_norm1"), width, eps)?,
             layer_norm2: LayerNorm::load(&params.pp("layer_norm2"), width, eps)?,
             fc1: Linear::load(&mlp.pp("fc1"), width, inner)?,
             fc2: Linear::load(&mlp.pp("fc2"), inner, width)?,
-            heads,
-            budget: params.attention_budget(),
         })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let q = split_heads(&self.q_proj.forward(x)?, self.heads)?;
-        let k = split_heads(&self.k_proj.forward(x)?, self.heads)?;
-        let v = split_heads(&self.v_proj.forward(x)?, self.heads)?;
-        let scale = (q.dim(3)? as f64).powf(-0.5);
-        let mixed = attention(&q, &k, &v, AttentionMask::None, scale, self.budget)?;
-        let mixed = self.out_proj.forward(&merge_heads(&mixed)?)?;
+        let mixed = self.self_attn.forward(x, x, AttentionMask::None)?;
         let x = self.layer_norm1.forward(&(x + mixed)?)?;
         let inner = Activation::Relu.forward(&self.fc1.forward(&x)?)?;
         self.layer_norm2.forward(&(&x + self.fc2.forward(&inner)?)?)

@@ -4,8 +4,8 @@
 
 use candle_core::{Result, Tensor};
 use negkit_nn::{
-    Activation, AttentionBudget, AttentionMask, ConfigError, Conv2d, ConvOptions, GroupNorm,
-    Linear, Params, attention,
+    Activation, AttentionMask, ConfigError, Conv2d, ConvOptions, GroupNorm, Linear,
+    MultiHeadAttention, Params,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -115,36 +115,27 @@ const NORM_EPS: f64 = 1e-6;
 #[derive(Debug, Clone)]
 struct MapAttention {
     group_norm: GroupNorm,
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
-    budget: AttentionBudget,
+    attention: MultiHeadAttention,
 }
 
 impl MapAttention {
     fn load(params: &Params, channels: usize, groups: usize) -> Result<Self> {
         let linear = |name| Linear::load(&params.pp(name), channels, channels);
+        let projections = [linear("to_q")?, linear("to_k")?, linear("to_v")?];
+        let out = linear("to_out.0")?;
         Ok(Self {
             group_norm: GroupNorm::load(&params.pp("group_norm"), groups, channels, NORM_EPS)?,
-            to_q: linear("to_q")?,
-            to_k: linear("to_k")?,
-            to_v: linear("to_v")?,
-            to_out: linear("to_out.0")?,
-            budget: params.attention_budget(),
+            attention: MultiHeadAttention::new(projections, out, (channels, 1), params)?,
         })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (n, channels, h, w) = x.dims4()?;
         let tokens = self.group_norm.forward(x)?.flatten_from(2)?;
         let tokens = tokens.transpose(1, 2)?.contiguous()?;
-        let head = |linear: &Linear| linear.forward(&tokens)?.unsqueeze(1);
-        let (q, k, v) = (head(&self.to_q)?, head(&self.to_k)?, head(&self.to_v)?);
-        let scale = (channels as f64).powf(-0.5);
-        let mixed = attention(&q, &k, &v, AttentionMask::None, scale, self.budget)?.squeeze(1)?;
-        let mixed = self.to_out.forward(&mixed)?;
-        x + mixed.transpose(1, 2)?.reshape((n, channels, h, w))?
+        let mixed = self
+            .attention
+            .forward(&tokens, &tokens, AttentionMask::None)?;
+        x + mixed.transpose(1, 2)?.reshape(x.shape())?
     }
 }
 

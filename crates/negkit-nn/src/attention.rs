@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::ops;
+use crate::{Linear, Params, ops};
 
 /// Bound on the memory that attention scores may take at a time.
 ///
@@ -75,6 +75,72 @@ pub fn attention(
     }
 }
 
+/// Attention of several heads between four linear layers ("Attention Is All You Need", section
+/// 3.2.2).
+#[derive(Debug, Clone)]
+pub struct MultiHeadAttention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    heads: usize,
+    budget: AttentionBudget,
+}
+
+impl MultiHeadAttention {
+    /// Self-attention of `width` under the names of transformers: `q_proj`, `k_proj`, `v_proj` and
+    /// `out_proj`, all with bias.
+    ///
+    /// # Errors
+    /// When `width` is no multiple of `heads`, or the device fails.
+    pub fn load(params: &Params, width: usize, heads: usize) -> Result<Self> {
+        let project = |name| Linear::load(&params.pp(name), width, width);
+        let projections = [project("q_proj")?, project("k_proj")?, project("v_proj")?];
+        Self::new(projections, project("out_proj")?, (width, heads), params)
+    }
+
+    /// Attention between layers of other names: those for queries, keys and values, and the one
+    /// after the heads are merged. `width` is that of the queries over all heads.
+    ///
+    /// # Errors
+    /// When `width` is no multiple of `heads`.
+    pub fn new(
+        [q, k, v]: [Linear; 3],
+        out: Linear,
+        (width, heads): (usize, usize),
+        params: &Params,
+    ) -> Result<Self> {
+        if heads == 0 || !width.is_multiple_of(heads) {
+            candle_core::bail!(
+                "attention: a width of {width} does not divide into {heads} heads; check the \
+                 number of attention heads in config.json"
+            )
+        }
+        Ok(Self {
+            q,
+            k,
+            v,
+            out,
+            heads,
+            budget: params.attention_budget(),
+        })
+    }
+
+    /// From queries `x` `[batch, queries, width]` to `context` `[batch, keys, _]` (for
+    /// self-attention `x` itself); gives the shape of `x`.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward(&self, x: &Tensor, context: &Tensor, mask: AttentionMask) -> Result<Tensor> {
+        let q = split_heads(&self.q.forward(x)?, self.heads)?;
+        let k = split_heads(&self.k.forward(context)?, self.heads)?;
+        let v = split_heads(&self.v.forward(context)?, self.heads)?;
+        let scale = (q.dim(3)? as f64).powf(-0.5);
+        let mixed = attention(&q, &k, &v, mask, scale, self.budget)?;
+        self.out.forward(&merge_heads(&mixed)?)
+    }
+}
+
 /// `[queries, keys]`: 0 where a query may look, minus infinity elsewhere.
 fn causal_mask(start: usize, queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
     let values: Vec<f32> = (start..start + queries)
@@ -84,20 +150,14 @@ fn causal_mask(start: usize, queries: usize, keys: usize, like: &Tensor) -> Resu
 }
 
 /// `[batch, length, heads * d]` to `[batch, heads, length, d]`.
-///
-/// # Errors
-/// When the last dimension is not a multiple of `heads`.
-pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, length, width) = x.dims3()?;
     x.reshape((batch, length, heads, width / heads))?
         .transpose(1, 2)
 }
 
 /// `[batch, heads, length, d]` to `[batch, length, heads * d]`.
-///
-/// # Errors
-/// When `x` has not four dimensions.
-pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
+fn merge_heads(x: &Tensor) -> Result<Tensor> {
     let (batch, heads, length, d) = x.dims4()?;
     x.transpose(1, 2)?.reshape((batch, length, heads * d))
 }

@@ -46,6 +46,13 @@ pub enum DeviceChoice {
 impl DeviceChoice {
     /// Opens the device.
     ///
+    /// Neither a driver that is missing nor one that does not start makes this panic. candle links
+    /// the driver's library when it is built, it does not look for it when it runs: with no
+    /// `libcuda.so.1` at all, neither a driver's nor a stub, the system's loader refuses the
+    /// program before any of its code, this function included (see `docs/cuda.md`). Once the
+    /// program runs, every failure to open a device is an error that candle returns, so there
+    /// is no panic to catch here.
+    ///
     /// # Errors
     /// When CUDA is asked for and cannot be had. `Auto` falls back to the CPU.
     pub fn open(self) -> Result<Device, DeviceError> {
@@ -200,5 +207,24 @@ mod tests {
             "{error}"
         );
         assert!(DeviceChoice::Auto.open().unwrap().is_cpu());
+    }
+
+    #[test]
+    #[cfg(feature = "cuda")]
+    fn a_cuda_device_that_does_not_start_is_an_error_and_auto_takes_the_cpu() {
+        // No machine has this many: the error is the same with a driver and with the stub.
+        let absent = DeviceChoice::Cuda(4095);
+        let error = absent.open().unwrap_err();
+        assert!(
+            matches!(&error, DeviceError::Unavailable { choice, .. } if *choice == absent),
+            "{error:?}"
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains("cuda:4095") && text.contains("--device"),
+            "{text}"
+        );
+        let first_starts = DeviceChoice::Cuda(0).open().is_ok();
+        assert_eq!(DeviceChoice::Auto.open().unwrap().is_cuda(), first_starts);
     }
 }

@@ -21,7 +21,7 @@ mod params;
 mod resample;
 
 pub use activation::Activation;
-pub use attention::{AttentionBudget, AttentionMask, attention, merge_heads, split_heads};
+pub use attention::{AttentionBudget, AttentionMask, MultiHeadAttention, attention};
 pub use config::{ConfigError, read_config};
 pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
 pub use layers::{Conv2d, ConvOptions, ConvTranspose2d, Embedding, GroupNorm, LayerNorm, Linear};

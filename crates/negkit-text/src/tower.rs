@@ -5,8 +5,7 @@
 
 use candle_core::{Result, Tensor};
 use negkit_nn::{
-    Activation, AttentionBudget, AttentionMask, Embedding, LayerNorm, Linear, Params, attention,
-    merge_heads, split_heads,
+    Activation, AttentionMask, Embedding, LayerNorm, Linear, MultiHeadAttention, Params,
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,17 +71,12 @@ pub struct LayerSizes {
 /// One pre-norm transformer layer (`CLIPEncoderLayer`), the same in both towers.
 #[derive(Debug, Clone)]
 pub struct ClipLayer {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
+    self_attn: MultiHeadAttention,
     layer_norm1: LayerNorm,
     layer_norm2: LayerNorm,
     fc1: Linear,
     fc2: Linear,
-    heads: usize,
     activation: Activation,
-    budget: AttentionBudget,
 }
 
 impl ClipLayer {
@@ -98,26 +92,14 @@ impl ClipLayer {
             activation,
             layer_norm_eps: eps,
         } = sizes;
-        if heads == 0 || !hidden.is_multiple_of(heads) {
-            candle_core::bail!(
-                "CLIP layer: hidden_size {hidden} does not divide into {heads} attention heads; \
-                 check num_attention_heads in config.json"
-            )
-        }
-        let attn = params.pp("self_attn");
         let mlp = params.pp("mlp");
         Ok(Self {
-            q_proj: Linear::load(&attn.pp("q_proj"), hidden, hidden)?,
-            k_proj: Linear::load(&attn.pp("k_proj"), hidden, hidden)?,
-            v_proj: Linear::load(&attn.pp("v_proj"), hidden, hidden)?,
-            out_proj: Linear::load(&attn.pp("out_proj"), hidden, hidden)?,
+            self_attn: MultiHeadAttention::load(&params.pp("self_attn"), hidden, heads)?,
             layer_norm1: LayerNorm::load(&params.pp("layer_norm1"), hidden, eps)?,
             layer_norm2: LayerNorm::load(&params.pp("layer_norm2"), hidden, eps)?,
             fc1: Linear::load(&mlp.pp("fc1"), hidden, inner)?,
             fc2: Linear::load(&mlp.pp("fc2"), inner, hidden)?,
-            heads,
             activation,
-            budget: params.attention_budget(),
         })
     }
 
@@ -126,18 +108,10 @@ impl ClipLayer {
     /// # Errors
     /// When shapes do not fit or the device fails.
     pub fn forward(&self, x: &Tensor, mask: AttentionMask) -> Result<Tensor> {
-        let x = (x + self.attend(&self.layer_norm1.forward(x)?, mask)?)?;
+        let normed = self.layer_norm1.forward(x)?;
+        let x = (x + self.self_attn.forward(&normed, &normed, mask)?)?;
         let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
         &x + self.fc2.forward(&self.activation.forward(&inner)?)?
-    }
-
-    fn attend(&self, x: &Tensor, mask: AttentionMask) -> Result<Tensor> {
-        let q = split_heads(&self.q_proj.forward(x)?, self.heads)?;
-        let k = split_heads(&self.k_proj.forward(x)?, self.heads)?;
-        let v = split_heads(&self.v_proj.forward(x)?, self.heads)?;
-        let scale = (q.dim(3)? as f64).powf(-0.5);
-        let mixed = attention(&q, &k, &v, mask, scale, self.budget)?;
-        self.out_proj.forward(&merge_heads(&mixed)?)
     }
 }
 

@@ -4,8 +4,8 @@
 
 use candle_core::{Result, Tensor};
 use negkit_nn::{
-    AttentionBudget, AttentionMask, Conv2d, ConvOptions, GroupNorm, LayerNorm, Linear, Params,
-    attention, merge_heads, ops, split_heads,
+    AttentionMask, Conv2d, ConvOptions, GroupNorm, LayerNorm, Linear, MultiHeadAttention, Params,
+    ops,
 };
 
 /// Sizes of one transformer.
@@ -18,42 +18,22 @@ pub(crate) struct TransformerSizes {
     pub(crate) linear_projection: bool,
 }
 
-#[derive(Debug, Clone)]
-struct CrossAttention {
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
+/// `Attention` of diffusers: no bias before the heads, one after; keys and values from a context of
+/// another width.
+fn load_attention(
+    params: &Params,
+    width: usize,
+    context: usize,
     heads: usize,
-    budget: AttentionBudget,
-}
-
-impl CrossAttention {
-    fn load(params: &Params, width: usize, context: usize, heads: usize) -> Result<Self> {
-        if heads == 0 || !width.is_multiple_of(heads) {
-            candle_core::bail!(
-                "UNet transformer: {width} channels do not divide into {heads} attention heads; \
-                 check attention_head_dim in unet/config.json"
-            )
-        }
-        Ok(Self {
-            to_q: Linear::load_no_bias(&params.pp("to_q"), width, width)?,
-            to_k: Linear::load_no_bias(&params.pp("to_k"), context, width)?,
-            to_v: Linear::load_no_bias(&params.pp("to_v"), context, width)?,
-            to_out: Linear::load(&params.pp("to_out").pp(0), width, width)?,
-            heads,
-            budget: params.attention_budget(),
-        })
-    }
-
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let q = split_heads(&self.to_q.forward(x)?, self.heads)?;
-        let k = split_heads(&self.to_k.forward(context)?, self.heads)?;
-        let v = split_heads(&self.to_v.forward(context)?, self.heads)?;
-        let scale = (q.dim(3)? as f64).powf(-0.5);
-        let mixed = attention(&q, &k, &v, AttentionMask::None, scale, self.budget)?;
-        self.to_out.forward(&merge_heads(&mixed)?)
-    }
+) -> Result<MultiHeadAttention> {
+    let project = |name, input| Linear::load_no_bias(&params.pp(name), input, width);
+    let projections = [
+        project("to_q", width)?,
+        project("to_k", context)?,
+        project("to_v", context)?,
+    ];
+    let out = Linear::load(&params.pp("to_out").pp(0), width, width)?;
+    MultiHeadAttention::new(projections, out, (width, heads), params)
 }
 
 #[derive(Debug, Clone)]
@@ -83,9 +63,9 @@ pub(crate) struct SpatialTransformer {
     norm: GroupNorm,
     proj_in: Projection,
     norm1: LayerNorm,
-    attn1: CrossAttention,
+    attn1: MultiHeadAttention,
     norm2: LayerNorm,
-    attn2: CrossAttention,
+    attn2: MultiHeadAttention,
     norm3: LayerNorm,
     ff_in: Linear,
     ff_out: Linear,
@@ -108,8 +88,7 @@ impl SpatialTransformer {
         let inner = channels * FEED_FORWARD_FACTOR;
         let block = params.pp("transformer_blocks").pp(0);
         let norm = |name| LayerNorm::load(&block.pp(name), channels, LAYER_NORM_EPS);
-        let attend =
-            |name, context| CrossAttention::load(&block.pp(name), channels, context, heads);
+        let attend = |name, context| load_attention(&block.pp(name), channels, context, heads);
         let project = |name| Projection::load(&params.pp(name), channels, linear_projection);
         let feed_forward = block.pp("ff").pp("net");
         Ok(Self {
@@ -143,9 +122,9 @@ impl SpatialTransformer {
             Projection::Linear(linear) => linear.forward(&to_tokens(&normed)?)?,
         };
         let own = self.norm1.forward(&tokens)?;
-        let tokens = (self.attn1.forward(&own, &own)? + tokens)?;
+        let tokens = (self.attn1.forward(&own, &own, AttentionMask::None)? + tokens)?;
         let own = self.norm2.forward(&tokens)?;
-        let tokens = (self.attn2.forward(&own, context)? + tokens)?;
+        let tokens = (self.attn2.forward(&own, context, AttentionMask::None)? + tokens)?;
         let inner = ops::geglu(&self.ff_in.forward(&self.norm3.forward(&tokens)?)?)?;
         let tokens = (self.ff_out.forward(&inner)? + tokens)?;
         let map = match &self.proj_out {
