@@ -23,6 +23,7 @@ fi
     safetensors==0.8.0 \
     numpy==2.4.6 \
     pillow==13.0.0 \
+    pycocotools==2.0.11 \
     ftfy==6.3.1 \
     regex==2026.11.15
 echo "$1/bin/python is ready; set HF_HUB_OFFLINE=1, nothing is downloaded"
