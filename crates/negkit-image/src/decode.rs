@@ -81,7 +81,8 @@ pub fn open_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, Err
 ///   which turns most such pictures white. That is not copied.)
 /// - Of an animation the first frame is taken; a GIF's screen is black where that frame is not.
 ///
-/// AVIF and OpenEXR are left out: the one needs a C library, the other has no agreed way to 8 bits.
+/// AVIF, OpenEXR and Radiance HDR are left out: the first needs a C library, the others have no
+/// agreed way to 8 bits.
 ///
 /// # Errors
 /// [`Error::NotAPicture`], [`Error::Unsupported`], [`Error::Damaged`], [`Error::Truncated`],
