@@ -97,6 +97,8 @@ def _unet(case, model, inputs, folder):
 
 def _vae_decode(case, model, inputs, folder):
     loaded = AutoencoderKL.from_pretrained(model, **_variant(model))
+    if case["options"].get("tiling"):
+        loaded.enable_tiling()
     return models_diffusion.decode_outputs(loaded, inputs)
 
 

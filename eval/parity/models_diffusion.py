@@ -378,6 +378,13 @@ def _small_vae(cases: Cases, vae, config: dict, old_names: Path) -> None:
     found = decode_outputs(vae, inputs)
     options = {"relative_l2": F32_DIFFUSION}
     cases.write("vae-decode", "vae-decode", reference, fp16, inputs, found, **options)
+    # A tile is 64 / 8 = 8 latents and the step 6: two rows of three tiles, the last ones cut off.
+    inputs = {"latents": randn("vae-decode-tiled.latents", 1, 4, 9, 14)}
+    vae.enable_tiling()
+    found_tiled = decode_outputs(vae, inputs)
+    vae.disable_tiling()
+    tiled = {"options": {"tiling": True}} | options
+    cases.write("vae-decode-tiled", "vae-decode", reference, fp16, inputs, found_tiled, **tiled)
     encode = {"image": randn("vae-encode.image", 2, 3, 16, 24).clamp(-1, 1)}
     moments = encode_outputs(vae, encode)
     cases.write("vae-encode", "vae-encode", reference, fp16, encode, moments, **options)
