@@ -30,7 +30,7 @@ impl Activation {
             Self::QuickGelu => ops::quick_gelu(x),
             Self::Gelu => ops::gelu_erf(x),
             Self::Relu => x.relu(),
-            Self::Silu => x.silu(),
+            Self::Silu => ops::silu(x),
         }
     }
 }

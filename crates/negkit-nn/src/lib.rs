@@ -15,6 +15,7 @@ mod activation;
 mod attention;
 mod config;
 mod device;
+mod kernels;
 mod layers;
 pub mod ops;
 mod params;

@@ -5,6 +5,8 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use crate::kernels;
+
 /// Type in which a product of tensors of `x`'s type is computed on `x`'s device.
 ///
 /// candle has no bf16 product on CPU, and its f16 product there rounds intermediate sums; PyTorch
@@ -13,6 +15,14 @@ fn product_dtype(x: &Tensor) -> DType {
     match x.dtype() {
         DType::F16 | DType::BF16 if x.device().is_cpu() => DType::F32,
         dtype => dtype,
+    }
+}
+
+/// Type for sums over many values of type `dtype`.
+pub(crate) fn at_least_f32(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
     }
 }
 
@@ -43,7 +53,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let rows = x.elem_count() / width.max(1);
     let y = matmul(&x.reshape((rows, width))?, &weight.t()?)?;
     let y = match bias {
-        Some(bias) => y.broadcast_add(bias)?,
+        Some(bias) => add_bias(y, bias, 1)?,
         None => y,
     };
     if let Some(last) = dims.last_mut() {
@@ -72,18 +82,53 @@ pub fn conv2d(
         let kernel = weight.reshape((1, out, channels))?;
         let kernel = kernel.expand((n, out, channels))?;
         matmul(&kernel, &x.reshape((n, channels, h * w))?)?.reshape((n, out, h, w))?
-    } else if dtype == x.dtype() {
-        x.conv2d(weight, padding, stride, 1, 1)?
     } else {
-        let weight = weight.to_dtype(dtype)?;
-        x.to_dtype(dtype)?
-            .conv2d(&weight, padding, stride, 1, 1)?
-            .to_dtype(x.dtype())?
+        let kernel = weight.to_dtype(dtype)?;
+        let wide = x.to_dtype(dtype)?;
+        let y = if stride > 1 && (x.track_op() || weight.track_op()) {
+            let covered = pad_and_crop(&wide, &kernel, stride, padding)?;
+            covered.conv2d(&kernel, 0, stride, 1, 1)?
+        } else {
+            wide.conv2d(&kernel, padding, stride, 1, 1)?
+        };
+        y.to_dtype(x.dtype())?
     };
     match bias {
-        Some(bias) => y.broadcast_add(&bias.reshape((1, bias.dim(0)?, 1, 1))?),
+        Some(bias) => {
+            let inner = y.dim(2)? * y.dim(3)?;
+            add_bias(y, bias, inner)
+        }
         None => Ok(y),
     }
+}
+
+/// `x` with its border of zeros, cut to the rows and columns that a convolution reads.
+///
+/// candle's gradient of a strided convolution takes what is left over at the bottom for what is left
+/// over at the right; here nothing is left over.
+fn pad_and_crop(x: &Tensor, kernel: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    let mut x = x.clone();
+    for dim in [2, 3] {
+        x = x.pad_with_zeros(dim, padding, padding)?;
+        let (size, side) = (x.dim(dim)?, kernel.dim(dim)?);
+        if size >= side {
+            x = x.narrow(dim, 0, size - (size - side) % stride)?;
+        }
+    }
+    x.contiguous()
+}
+
+/// Adds `bias` `[channels]` to `y` `[.., channels, ..]`, where `inner` values follow the channels.
+/// `y` is a product that nobody else holds yet.
+fn add_bias(y: Tensor, bias: &Tensor, inner: usize) -> Result<Tensor> {
+    if kernels::take(&[&y, bias]) {
+        kernels::add_bias(&y, bias, inner)?;
+        return Ok(y);
+    }
+    if inner == 1 && y.rank() == 2 {
+        return y.broadcast_add(bias);
+    }
+    y.broadcast_add(&bias.reshape((1, bias.dim(0)?, 1, 1))?)
 }
 
 /// Softmax over the last dimension, in f32 for half-precision input.
@@ -94,7 +139,11 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if x.track_op() {
         return candle_nn::ops::softmax(x, D::Minus1);
     }
-    candle_nn::ops::softmax_last_dim(&x.contiguous()?)
+    let x = x.contiguous()?;
+    if kernels::take(&[&x]) {
+        return kernels::softmax(&x);
+    }
+    candle_nn::ops::softmax_last_dim(&x)
 }
 
 /// Layer normalisation over the last dimension; `weight` and `bias` are `[hidden]`.
@@ -102,14 +151,20 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When shapes or types do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    if x.track_op() || weight.track_op() {
+    let tracked = x.track_op() || weight.track_op() || bias.track_op();
+    // candle's own kernel has no f64.
+    if tracked || x.dtype() == DType::F64 {
         return candle_nn::ops::layer_norm_slow(x, weight, bias, eps as f32);
     }
-    candle_nn::ops::layer_norm(&x.contiguous()?, weight, bias, eps as f32)
+    let x = x.contiguous()?;
+    if kernels::take(&[&x, weight, bias]) {
+        return kernels::layer_norm(&x, weight, bias, eps);
+    }
+    candle_nn::ops::layer_norm(&x, weight, bias, eps as f32)
 }
 
 /// Group normalisation of `x` `[n, channels, ..]` over `groups` groups of channels; `weight` and
-/// `bias` are `[channels]`. Computed in f32.
+/// `bias` are `[channels]`. Computed in at least f32.
 ///
 /// # Errors
 /// When shapes or types do not fit.
@@ -120,23 +175,38 @@ pub fn group_norm(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
+    if kernels::take(&[x, weight, bias]) {
+        return kernels::group_norm(x, groups, weight, bias, eps);
+    }
     let dims = x.dims();
     let (n, channels) = (dims[0], dims[1]);
     let per_group = x.elem_count() / (n * groups).max(1);
     let dtype = x.dtype();
-    let grouped = x.reshape((n, groups, per_group))?.to_dtype(DType::F32)?;
+    let wide = at_least_f32(dtype);
+    let grouped = x.reshape((n, groups, per_group))?.to_dtype(wide)?;
     let centred = grouped.broadcast_sub(&grouped.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     let scale = (variance + eps)?.sqrt()?.recip()?;
     let normed = centred.broadcast_mul(&scale)?.reshape(dims)?;
     let mut per_channel = vec![1; dims.len()];
     per_channel[1] = channels;
-    let weight = weight.to_dtype(DType::F32)?.reshape(&per_channel[..])?;
-    let bias = bias.to_dtype(DType::F32)?.reshape(&per_channel[..])?;
+    let weight = weight.to_dtype(wide)?.reshape(&per_channel[..])?;
+    let bias = bias.to_dtype(wide)?.reshape(&per_channel[..])?;
     normed
         .broadcast_mul(&weight)?
         .broadcast_add(&bias)?
         .to_dtype(dtype)
+}
+
+/// `x * sigmoid(x)`.
+///
+/// # Errors
+/// When the device fails.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    if kernels::take(&[x]) {
+        return kernels::elementwise::<kernels::Silu>(x);
+    }
+    x.silu()
 }
 
 /// `x * sigmoid(1.702 x)` (OpenAI CLIP's `QuickGELU`).
@@ -144,6 +214,9 @@ pub fn group_norm(
 /// # Errors
 /// When the device fails.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    if kernels::take(&[x]) {
+        return kernels::elementwise::<kernels::QuickGelu>(x);
+    }
     x * candle_nn::ops::sigmoid(&(x * 1.702)?)?
 }
 
@@ -152,6 +225,9 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
+    if kernels::take(&[x]) {
+        return kernels::elementwise::<kernels::GeluErf>(x);
+    }
     x.gelu_erf()
 }
 
@@ -164,6 +240,9 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
     if width % 2 != 0 {
         candle_core::bail!("geglu: expected an even last dimension, found {width}")
+    }
+    if kernels::take(&[x]) {
+        return kernels::geglu(x);
     }
     let value = x.narrow(D::Minus1, 0, width / 2)?;
     let gate = x.narrow(D::Minus1, width / 2, width / 2)?.contiguous()?;

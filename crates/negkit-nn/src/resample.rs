@@ -1,6 +1,6 @@
 //! Resizing of feature maps, as `torch.nn.functional.interpolate` does it.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use crate::ops;
 
@@ -27,7 +27,22 @@ pub fn resize_bilinear(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
 /// # Errors
 /// When shapes do not fit.
 pub fn upsample_nearest(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-    x.upsample_nearest2d(size.0, size.1)
+    if !x.track_op() {
+        return x.upsample_nearest2d(size.0, size.1);
+    }
+    // candle's gradient of the operation above knows whole, equal factors only, and drops what else
+    // flowed into `x`.
+    let (_, _, h, w) = x.dims4()?;
+    x.index_select(&nearest_positions(h, size.0, x.device())?, 2)?
+        .index_select(&nearest_positions(w, size.1, x.device())?, 3)
+}
+
+/// `[output]`: which input every output position takes.
+fn nearest_positions(input: usize, output: usize, device: &Device) -> Result<Tensor> {
+    let scale = input as f64 / output as f64;
+    let last = input.saturating_sub(1);
+    let positions = (0..output).map(|o| ((o as f64 * scale) as usize).min(last) as u32);
+    Tensor::from_iter(positions, device)
 }
 
 /// Input positions (not yet clamped) and weights for a source coordinate.
@@ -40,9 +55,10 @@ fn resize_separably(x: &Tensor, size: (usize, usize), taps: fn(f64) -> Taps) -> 
         return Ok(x.clone());
     }
     let dtype = x.dtype();
-    let x = x.to_dtype(DType::F32)?.contiguous()?;
-    let rows = filter_matrix(h, size.0, taps, x.device())?;
-    let columns = filter_matrix(w, size.1, taps, x.device())?;
+    let wide = ops::at_least_f32(dtype);
+    let x = x.to_dtype(wide)?.contiguous()?;
+    let rows = filter_matrix(h, size.0, taps, x.device())?.to_dtype(wide)?;
+    let columns = filter_matrix(w, size.1, taps, x.device())?.to_dtype(wide)?;
     let (n, c, ..) = x.dims4()?;
     let x = x.reshape((n * c, h, w))?;
     let rows = rows.unsqueeze(0)?.expand((n * c, size.0, h))?;
