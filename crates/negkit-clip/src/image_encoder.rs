@@ -43,11 +43,9 @@ impl ClipImageEncoder {
         let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
         let tower = ClipVisionTower::load(&params, &config)?;
         params.finish("the CLIP vision tower", ClipFiles::NOT_VISION)?;
-        let published = files.path().join("preprocessor_config.json");
-        let preprocess = if published.is_file() {
-            PicturePreprocessor::from_file(published)?
-        } else {
-            PicturePreprocessor::clip(config.image_size as u32)
+        let preprocess = match files.published("preprocessor_config.json") {
+            Some(published) => PicturePreprocessor::from_file(published)?,
+            None => PicturePreprocessor::clip(config.image_size as u32),
         };
         Ok(Self {
             tower,

@@ -25,6 +25,8 @@ pub struct ClipSegFiles {
     /// All tensors, under the names of transformers.
     tensors: Arc<Checkpoint>,
     config: ClipSegConfig,
+    /// `preprocessor_config.json`; the CLIP of another file has none for CLIPSeg.
+    preprocessor: Option<PathBuf>,
 }
 
 impl ClipSegFiles {
@@ -42,8 +44,10 @@ impl ClipSegFiles {
                 } else {
                     path.parent().map(Path::to_owned).unwrap_or_default()
                 };
+                let clip = ClipFiles::open(&path)?;
                 Ok(Self {
-                    clip: ClipFiles::open(&path)?,
+                    preprocessor: clip.published("preprocessor_config.json"),
+                    clip,
                     tensors: Arc::new(clipseg::to_transformers(&checkpoint)?),
                     config: read_config(&folder.join("config.json"))?,
                     path,
@@ -61,6 +65,7 @@ impl ClipSegFiles {
                     path,
                     clip,
                     config,
+                    preprocessor: None,
                 })
             }
             naming => Err(ClipSegError::NoDecoder {
@@ -97,11 +102,9 @@ impl ClipSegFiles {
     pub fn preprocess(&self) -> Result<PicturePreprocessor, ClipSegError> {
         /// Side of a picture in the authors' code and in every published configuration.
         const SIZE: u32 = 352;
-        let published = self.path.join("preprocessor_config.json");
-        Ok(if published.is_file() {
-            PicturePreprocessor::from_file(published)?
-        } else {
-            PicturePreprocessor::clipseg(SIZE)
+        Ok(match &self.preprocessor {
+            Some(published) => PicturePreprocessor::from_file(published)?,
+            None => PicturePreprocessor::clipseg(SIZE),
         })
     }
 }

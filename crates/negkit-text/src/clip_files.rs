@@ -34,9 +34,12 @@ pub struct ClipFiles {
     naming: Naming,
     /// `config.json` of transformers.
     config: Option<Map<String, Value>>,
+    config_path: PathBuf,
     /// `model_cfg` of `open_clip_config.json`.
     open_clip: Option<Map<String, Value>>,
     tokenizer_folder: Option<PathBuf>,
+    /// Where configurations of these weights lie; `None` for a file that says all by its tensors.
+    config_folder: Option<PathBuf>,
 }
 
 impl ClipFiles {
@@ -123,6 +126,7 @@ impl ClipFiles {
                 Some(Value::Object(model)) => Some(model),
                 _ => None,
             });
+        let config_folder = (described || model.is_dir()).then(|| folder.clone());
         let tokenizer_folder = if is_pipeline {
             path.join("tokenizer")
         } else {
@@ -135,8 +139,10 @@ impl ClipFiles {
             tensors: Arc::new(tensors),
             naming,
             config,
+            config_path,
             open_clip,
             tokenizer_folder: has_tokenizer.then_some(tokenizer_folder),
+            config_folder,
         })
     }
 
@@ -152,6 +158,7 @@ impl ClipFiles {
     ) -> Result<Self, TextError> {
         if let Some(config) = config {
             self.config = Some(read_config(config)?);
+            self.config_path = config.to_owned();
         }
         if let Some(folder) = tokenizer_folder {
             self.tokenizer_folder = Some(folder.to_owned());
@@ -162,6 +169,14 @@ impl ClipFiles {
     /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file `name` that was published with these weights, such as `preprocessor_config.json`,
+    /// where there is one: in the opened folder, or beside an opened file in the naming of
+    /// transformers.
+    pub fn published(&self, name: &str) -> Option<PathBuf> {
+        let path = self.config_folder.as_ref()?.join(name);
+        path.is_file().then_some(path)
     }
 
     /// The tensors, under the names of transformers.
@@ -226,7 +241,7 @@ impl ClipFiles {
         part.retain(|_, value| !value.is_null());
         serde_json::from_value(Value::Object(part)).map_err(|cause| {
             TextError::Config(ConfigError::Malformed {
-                path: self.path.join("config.json"),
+                path: self.config_path.clone(),
                 cause,
             })
         })
