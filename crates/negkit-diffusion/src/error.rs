@@ -29,6 +29,14 @@ pub enum DiffusionError {
     /// The scheduler cannot be configured or take a step.
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),
+    /// The scheduler's configuration file cannot be used.
+    #[error("{path}: {cause}")]
+    SchedulerFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: SchedulerError,
+    },
     /// The starting noise cannot be made.
     #[error(transparent)]
     Noise(#[from] NoiseError),

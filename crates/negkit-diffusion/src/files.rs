@@ -64,13 +64,12 @@ impl PipelineFiles {
         if let Some(variant) = variant {
             open = open.variant(variant);
         }
-        let scheduler = part("scheduler").join("scheduler_config.json");
         Ok(Self {
             unet: Arc::new(open.open(part("unet"))?),
             unet_config: read_config(&part("unet").join("config.json"))?,
             vae: Arc::new(diffusers_vae::to_current(&open.open(part("vae"))?)?),
             vae_config: read_config(&part("vae").join("config.json"))?,
-            scheduler: SchedulerConfig::from_file(scheduler)?,
+            scheduler: read_scheduler(path)?,
             text: ClipFiles::open_variant(path, variant)?,
             path: path.to_owned(),
         })
@@ -103,7 +102,7 @@ impl PipelineFiles {
             Some(folder) => (
                 read_config(&folder.join("unet").join("config.json"))?,
                 read_config(&folder.join("vae").join("config.json"))?,
-                SchedulerConfig::from_file(folder.join("scheduler").join("scheduler_config.json"))?,
+                read_scheduler(folder)?,
                 text.described_by(
                     Some(&folder.join("text_encoder").join("config.json")),
                     Some(&folder.join("tokenizer")),
@@ -162,6 +161,12 @@ impl PipelineFiles {
     pub fn scheduler(&self) -> &SchedulerConfig {
         &self.scheduler
     }
+}
+
+/// `scheduler/scheduler_config.json` of a pipeline.
+fn read_scheduler(pipeline: &Path) -> Result<SchedulerConfig, DiffusionError> {
+    let path = pipeline.join("scheduler").join("scheduler_config.json");
+    SchedulerConfig::from_file(&path).map_err(|cause| DiffusionError::SchedulerFile { path, cause })
 }
 
 /// Builds a UNet from tensors under the names of diffusers.
