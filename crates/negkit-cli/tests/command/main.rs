@@ -1,0 +1,10 @@
+//! The command as a user runs it: the real binary, on tiny models with random weights, without a
+//! network.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bench;
+mod damage;
+mod encoders;
+mod interface;
+mod segment;
+mod txt2img;
