@@ -6,8 +6,8 @@
 use candle_core::{Result, Tensor};
 use negkit_clip::ClipVisionConfig;
 use negkit_nn::{
-    AttentionMask, Conv2d, ConvOptions, ConvTranspose2d, LayerNorm, Linear, MultiHeadAttention,
-    Params,
+    Activation, AttentionMask, Conv2d, ConvOptions, ConvTranspose2d, LayerNorm, Linear,
+    MultiHeadAttention, Params,
 };
 use negkit_text::tower::ClipTextConfig;
 use serde::{Deserialize, Serialize};
@@ -55,12 +55,6 @@ impl Default for ClipSegConfig {
     }
 }
 
-/// `max(x, 0)` that keeps NaN, as PyTorch's does. candle's makes 0 of it, and broken weights would
-/// give a mask that can be scored.
-fn relu(x: &Tensor) -> Result<Tensor> {
-    x.lt(0f64)?.where_cond(&x.zeros_like()?, x)
-}
-
 /// A post-norm transformer layer (`CLIPSegDecoderLayer`).
 #[derive(Debug, Clone)]
 struct DecoderLayer {
@@ -89,7 +83,7 @@ impl DecoderLayer {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mixed = self.self_attn.forward(x, x, AttentionMask::None)?;
         let x = self.layer_norm1.forward(&(x + mixed)?)?;
-        let inner = relu(&self.fc1.forward(&x)?)?;
+        let inner = Activation::Relu.forward(&self.fc1.forward(&x)?)?;
         self.layer_norm2.forward(&(&x + self.fc2.forward(&inner)?)?)
     }
 }
@@ -129,8 +123,8 @@ impl Head {
                 enlarge,
                 finish,
             } => {
-                let x = relu(&mix.forward(x)?)?;
-                let x = relu(&enlarge.forward(&x)?)?;
+                let x = Activation::Relu.forward(&mix.forward(x)?)?;
+                let x = Activation::Relu.forward(&enlarge.forward(&x)?)?;
                 finish.forward(&x)
             }
         }

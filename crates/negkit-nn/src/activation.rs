@@ -29,8 +29,32 @@ impl Activation {
         match self {
             Self::QuickGelu => ops::quick_gelu(x),
             Self::Gelu => ops::gelu_erf(x),
-            Self::Relu => x.relu(),
+            Self::Relu => ops::relu(x),
             Self::Silu => ops::silu(x),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn no_activation_swallows_nan() {
+        let x = Tensor::new(&[f32::NAN, 1., -1.], &Device::Cpu).unwrap();
+        for activation in [
+            Activation::QuickGelu,
+            Activation::Gelu,
+            Activation::Relu,
+            Activation::Silu,
+        ] {
+            let y: Vec<f32> = activation.forward(&x).unwrap().to_vec1().unwrap();
+            assert!(
+                y[0].is_nan() && y[1] > 0. && y[2] <= 0.,
+                "{activation:?}: {y:?}"
+            );
         }
     }
 }

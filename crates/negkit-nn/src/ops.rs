@@ -198,6 +198,15 @@ pub fn group_norm(
         .to_dtype(dtype)
 }
 
+/// `max(x, 0)` that keeps NaN, as PyTorch's does. candle's makes 0 of it, and broken weights would
+/// give a result that can be scored.
+///
+/// # Errors
+/// When the device fails.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    x.lt(0f64)?.where_cond(&x.zeros_like()?, x)
+}
+
 /// `x * sigmoid(x)`.
 ///
 /// # Errors
