@@ -62,5 +62,5 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// A result with [`Error`].
+/// A result with [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
