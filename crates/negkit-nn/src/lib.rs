@@ -26,7 +26,7 @@ pub use attention::{AttentionBudget, AttentionMask, MultiHeadAttention, attentio
 pub use config::{ConfigError, read_config};
 pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
 pub use layers::{Conv2d, ConvOptions, ConvTranspose2d, Embedding, GroupNorm, LayerNorm, Linear};
-pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorSource};
+pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorFactory, TensorSource};
 pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};
 
 // The crate is named so that its feature reaches candle; see the workspace manifest.

@@ -35,8 +35,25 @@ pub trait TensorSource: Send + Sync {
     fn origin(&self) -> String;
 }
 
+/// Parameters that are made when a model asks for them: what a trainer starts from.
+///
+/// Such a source knows no names of its own, so nothing of it can be missing or left over.
+pub trait TensorFactory: Send + Sync {
+    /// The parameter of this full name, which a model asks for in this shape. It may be a tracked
+    /// variable's tensor; asked for twice, the same name gives the same variable.
+    ///
+    /// # Errors
+    /// When the parameter cannot be made: no memory, or the name was given another shape before.
+    fn make(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor>;
+
+    /// What makes the parameters, for error messages.
+    fn origin(&self) -> String;
+}
+
+#[derive(Clone)]
 enum Source {
     Tensors(Arc<dyn TensorSource>),
+    Made(Arc<dyn TensorFactory>),
     Random { seed: u64 },
 }
 
@@ -183,6 +200,11 @@ impl Params {
         Self::from_source(Source::Random { seed }, dtype, device)
     }
 
+    /// Parameters that `factory` makes in whatever shape the model asks for.
+    pub fn from_factory(factory: Arc<dyn TensorFactory>, dtype: DType, device: &Device) -> Self {
+        Self::from_source(Source::Made(factory), dtype, device)
+    }
+
     fn from_source(source: Source, dtype: DType, device: &Device) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -201,13 +223,9 @@ impl Params {
     /// To be called on a fresh tree, before any tensor is read.
     #[must_use]
     pub fn with_attention_budget(self, attention: AttentionBudget) -> Self {
-        let source = match &self.shared.source {
-            Source::Tensors(tensors) => Source::Tensors(tensors.clone()),
-            Source::Random { seed } => Source::Random { seed: *seed },
-        };
         Self {
             shared: Arc::new(Shared {
-                source,
+                source: self.shared.source.clone(),
                 dtype: self.shared.dtype,
                 device: self.shared.device.clone(),
                 attention,
@@ -241,12 +259,12 @@ impl Params {
         self.shared.attention
     }
 
-    /// Whether the checkpoint has the tensor `name` below this position. Random parameters have
-    /// every tensor.
+    /// Whether the checkpoint has the tensor `name` below this position. Random and made
+    /// parameters have every tensor.
     pub fn contains(&self, name: &str) -> bool {
         match &self.shared.source {
             Source::Tensors(tensors) => tensors.shape(&self.full_name(name)).is_some(),
-            Source::Random { .. } => true,
+            Source::Made(_) | Source::Random { .. } => true,
         }
     }
 
@@ -285,6 +303,20 @@ impl Params {
             Source::Random { seed } => {
                 random_parameter(*seed, name, shape, *dtype, device).map_err(unreadable)
             }
+            Source::Made(factory) => {
+                let made = factory
+                    .make(name, shape, *dtype, device)
+                    .map_err(unreadable)?;
+                if made.dims() == shape.dims() {
+                    Ok(made)
+                } else {
+                    Err(ParamProblem::Misshapen {
+                        name: name.to_owned(),
+                        expected: shape.dims().to_vec(),
+                        found: made.dims().to_vec(),
+                    })
+                }
+            }
             Source::Tensors(tensors) => match tensors.shape(name) {
                 None => Err(ParamProblem::Missing {
                     name: name.to_owned(),
@@ -312,13 +344,12 @@ impl Params {
     ) -> std::result::Result<(), ParamsError> {
         let mut audit = self.audit();
         let mut problems = std::mem::take(&mut audit.problems);
-        let Source::Tensors(tensors) = &self.shared.source else {
-            return Ok(());
-        };
-        for name in tensors.names() {
-            if !audit.read.contains(&name) && !ignored.covers(&name) {
-                let found = tensors.shape(&name).unwrap_or_default();
-                problems.push(ParamProblem::Extra { name, found });
+        if let Source::Tensors(tensors) = &self.shared.source {
+            for name in tensors.names() {
+                if !audit.read.contains(&name) && !ignored.covers(&name) {
+                    let found = tensors.shape(&name).unwrap_or_default();
+                    problems.push(ParamProblem::Extra { name, found });
+                }
             }
         }
         if problems.is_empty() {
@@ -326,7 +357,11 @@ impl Params {
         }
         Err(ParamsError {
             model: model.to_owned(),
-            origin: tensors.origin(),
+            origin: match &self.shared.source {
+                Source::Tensors(tensors) => tensors.origin(),
+                Source::Made(factory) => factory.origin(),
+                Source::Random { seed } => format!("random parameters of seed {seed}"),
+            },
             problems,
         })
     }
@@ -456,6 +491,36 @@ mod tests {
             ..Ignored::default()
         };
         p.finish("a model", ignored).unwrap();
+    }
+
+    struct Ones;
+
+    impl TensorFactory for Ones {
+        fn make(&self, name: &str, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+            match name {
+                "bad" => candle_core::bail!("out of ones"),
+                "turned" => Tensor::ones(7, dtype, device),
+                _ => candle_core::Var::ones(shape, dtype, device).map(|v| v.as_tensor().clone()),
+            }
+        }
+        fn origin(&self) -> String {
+            "a factory of ones".into()
+        }
+    }
+
+    #[test]
+    fn made_parameters_are_never_missing_and_failures_are_told() {
+        let p = Params::from_factory(Arc::new(Ones), DType::F32, &Device::Cpu);
+        assert!(p.contains("anything"));
+        assert!(p.pp("a").get((2, 3), "w").unwrap().is_variable());
+        p.finish("a model", Ignored::default()).unwrap();
+        p.get(2, "bad").unwrap();
+        p.get(2, "turned").unwrap();
+        let error = p.finish("a model", Ignored::default()).unwrap_err();
+        let text = error.to_string();
+        for part in ["bad", "out of ones", "turned", "[7]", "a factory of ones"] {
+            assert!(text.contains(part), "{part} not in {text}");
+        }
     }
 
     #[test]
