@@ -1,0 +1,15 @@
+//! A small world of drawn scenes, for which everything that one may ask is known.
+//!
+//! The one type that matters is [`Scene`]: a place and the things in it, drawn from a seed. From a
+//! scene come its picture, its truth (which thing covers which pixel) and its language (captions,
+//! phrases, questions), and from many scenes datasets in the published formats.
+//!
+//! A scene is fully described before a pixel is drawn: nothing in it is read off the picture, so
+//! that truth and picture can be checked against each other.
+#![deny(missing_docs)]
+
+pub mod catalog;
+pub mod scene;
+
+pub use catalog::{Colour, Kind, Place, State, Traits, Zone};
+pub use scene::{Scene, Size, Thing, Wish, Worn};
