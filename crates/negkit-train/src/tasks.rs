@@ -1,0 +1,3 @@
+//! What can be trained: one [`Task`](crate::Task) for each kind of model.
+
+pub mod contrastive;

@@ -1,0 +1,337 @@
+//! Contrastive training of a CLIP, from scratch or of its text tower alone.
+//!
+//! The loss is the symmetric InfoNCE of "Learning Transferable Visual Models From Natural Language
+//! Supervision" (Radford et al., 2021, figure 3), with the hard negatives of CoN-CLIP ("Learning the
+//! Power of 'No'", Singh et al., 2025; `src/training_utils/loss_functions.py` there) where a batch
+//! has any.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{D, Tensor, Var};
+use negkit_clip::{ClipVisionConfig, ClipVisionTower, l2_normalize};
+use negkit_nn::{Ignored, Params, ops};
+use negkit_text::tower::{ClipTextConfig, ClipTextTower};
+use serde_json::Value;
+
+use crate::{ParamStore, StepLoss, Task, TrainError};
+
+/// Name of the logarithm of the inverse temperature.
+const LOGIT_SCALE: &str = "logit_scale";
+/// The largest inverse temperature (Radford et al., section 2.5).
+const LARGEST_SCALE: f64 = 100.;
+
+/// Pictures, or what a frozen vision tower made of them.
+#[derive(Debug, Clone)]
+pub enum Pictures {
+    /// Preprocessed pixels `[n, 3, side, side]`, f32.
+    Pixels(Tensor),
+    /// Projected picture embeddings `[n, projection]`, f32, normalised or not.
+    Embeddings(Tensor),
+}
+
+/// Pictures with their texts.
+#[derive(Debug, Clone)]
+pub struct ContrastiveBatch {
+    /// `n` pictures.
+    pub pictures: Pictures,
+    /// `n` texts as token ids of one length; text `i` belongs to picture `i`.
+    pub texts: Vec<Vec<u32>>,
+    /// Texts that belong to none of the pictures (a caption with its meaning reversed, such as a
+    /// false negation): further wrong answers for every picture. May be empty.
+    pub hard_texts: Vec<Vec<u32>>,
+    /// CoN-CLIP's distractors: picture `i` is one that `hard_texts[i]` is true of, so that there are
+    /// as many of both. They are further wrong answers for every text, and have texts to find
+    /// themselves.
+    pub distractors: Option<Pictures>,
+}
+
+impl ContrastiveBatch {
+    /// Pictures and their texts, without further negatives.
+    pub fn new(pictures: Pictures, texts: Vec<Vec<u32>>) -> Self {
+        Self {
+            pictures,
+            texts,
+            hard_texts: Vec::new(),
+            distractors: None,
+        }
+    }
+}
+
+/// Where the pictures and texts come from.
+pub trait ContrastiveData: Sync {
+    /// The batch of step `step`: a pure function of the step.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError>;
+
+    /// Held-out batches, the same at every call.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError>;
+
+    /// Further scores of a model, which are logged and decide nothing.
+    ///
+    /// # Errors
+    /// When the data cannot be read or the model cannot be run.
+    fn scores(&self, _model: &ContrastiveModel) -> Result<Vec<(&'static str, f64)>, TrainError> {
+        Ok(Vec::new())
+    }
+
+    /// What [`Task::recipe`] shall say.
+    fn recipe(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// Both towers of a CLIP, or the text tower alone where picture embeddings are made beforehand.
+pub struct ContrastiveModel {
+    /// The text tower with its projection.
+    pub text: ClipTextTower,
+    /// The vision tower with its projection.
+    pub vision: Option<ClipVisionTower>,
+    /// Logarithm of the inverse temperature, a scalar.
+    pub logit_scale: Tensor,
+}
+
+impl ContrastiveModel {
+    /// Reads `text_model.*`, `text_projection.weight`, `logit_scale` and, with a configuration for
+    /// it, `vision_model.*` and `visual_projection.weight`: the names of transformers.
+    ///
+    /// # Errors
+    /// When the tensors do not fit the configurations.
+    pub fn load(
+        params: &Params,
+        text: &ClipTextConfig,
+        vision: Option<&ClipVisionConfig>,
+    ) -> Result<Self, TrainError> {
+        let model = Self {
+            text: ClipTextTower::load(params, text)?,
+            vision: vision
+                .map(|config| ClipVisionTower::load(params, config))
+                .transpose()?,
+            logit_scale: params.get((), LOGIT_SCALE)?,
+        };
+        let ignored = Ignored {
+            prefixes: match vision {
+                Some(_) => &[],
+                None => &["vision_model.", "visual_projection."],
+            },
+            buffers: &["position_ids"],
+        };
+        params.finish("the CLIP to be trained", ignored)?;
+        if !model.text.has_projection() {
+            return Err(TrainError::Task(
+                "needs a text tower with a projection, and the checkpoint has none".to_owned(),
+            ));
+        }
+        Ok(model)
+    }
+
+    /// Texts as unit vectors, `[n, projection]`.
+    ///
+    /// # Errors
+    /// When rows differ in length, or the device fails.
+    pub fn embed_texts(&self, texts: &[Vec<u32>]) -> Result<Tensor, TrainError> {
+        match self.text.forward(texts)?.projected {
+            Some(projected) => Ok(l2_normalize(&projected)?),
+            None => Err(TrainError::Task("lost its text projection".to_owned())),
+        }
+    }
+
+    /// Pictures as unit vectors, `[n, projection]`.
+    ///
+    /// # Errors
+    /// When there are pixels and no vision tower, or the device fails.
+    pub fn embed_pictures(&self, pictures: &Pictures) -> Result<Tensor, TrainError> {
+        let device = self.logit_scale.device();
+        let embeds = match (pictures, &self.vision) {
+            (Pictures::Embeddings(embeds), _) => embeds.to_device(device)?,
+            (Pictures::Pixels(pixels), Some(vision)) => {
+                vision.forward(&pixels.to_device(device)?)?.image_embeds
+            }
+            (Pictures::Pixels(_), None) => {
+                return Err(TrainError::Task(
+                    "has pixels in a batch and no vision tower; give picture embeddings".to_owned(),
+                ));
+            }
+        };
+        Ok(l2_normalize(&embeds)?)
+    }
+
+    /// The loss of a batch with its metrics: `accuracy`, the share of pictures whose own text is
+    /// the nearest of all in the batch, and `scale`, the inverse temperature.
+    ///
+    /// Without distractors it is the mean of picture-to-text cross-entropy, over texts and hard
+    /// texts, and text-to-picture cross-entropy. With distractors it is the mean of three terms:
+    /// pictures to texts, texts to pictures and distractors, distractors to texts.
+    ///
+    /// # Errors
+    /// When the numbers of pictures and texts do not fit, or the device fails.
+    pub fn loss(&self, batch: &ContrastiveBatch) -> Result<StepLoss, TrainError> {
+        let (count, hard) = (batch.texts.len(), batch.hard_texts.len());
+        let pictures = self.embed_pictures(&batch.pictures)?;
+        check_count("pictures", pictures.dim(0)?, count)?;
+        let texts = self.embed_texts(&[&batch.texts[..], &batch.hard_texts].concat())?;
+        let scale = self.logit_scale.exp()?;
+        let logits = |a: &Tensor, b: &Tensor| -> candle_core::Result<Tensor> {
+            ops::matmul(a, &b.t()?)?.broadcast_mul(&scale)
+        };
+        let own_texts = texts.narrow(0, 0, count)?;
+        let to_texts = logits(&pictures, &texts)?;
+        let (loss, terms) = match &batch.distractors {
+            None => {
+                let to_pictures = logits(&own_texts, &pictures)?;
+                ((own_entry(&to_texts)? + own_entry(&to_pictures)?)?, 2.)
+            }
+            Some(distractors) => {
+                check_count("hard texts", hard, count)?;
+                let distractors = self.embed_pictures(distractors)?;
+                check_count("distractors", distractors.dim(0)?, count)?;
+                let all_pictures = Tensor::cat(&[&pictures, &distractors], 0)?;
+                let hard_texts = texts.narrow(0, count, hard)?;
+                let hard_first = Tensor::cat(&[&hard_texts, &own_texts], 0)?;
+                let to_pictures = logits(&own_texts, &all_pictures)?;
+                let from_distractors = logits(&distractors, &hard_first)?;
+                let terms = (own_entry(&to_texts)? + own_entry(&to_pictures)?)?;
+                ((terms + own_entry(&from_distractors)?)?, 3.)
+            }
+        };
+        let accuracy = share_of_own(&to_texts.detach())?;
+        let scale = f64::from(scale.detach().to_scalar::<f32>()?);
+        Ok(StepLoss {
+            loss: (loss / terms)?,
+            metrics: vec![("accuracy", accuracy), ("scale", scale)],
+        })
+    }
+}
+
+fn check_count(what: &str, found: usize, texts: usize) -> Result<(), TrainError> {
+    if found == texts && texts > 0 {
+        return Ok(());
+    }
+    Err(TrainError::Task(format!(
+        "has {found} {what} for {texts} texts in a batch, expected as many, and at least one"
+    )))
+}
+
+/// Mean cross-entropy of logits `[n, m]`, `m >= n`, whose right answer in row `i` is column `i`.
+fn own_entry(logits: &Tensor) -> candle_core::Result<Tensor> {
+    let rows = logits.dim(0)?;
+    let own = Tensor::arange(0u32, rows as u32, logits.device())?;
+    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
+    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let own = shifted.gather(&own.unsqueeze(1)?, 1)?;
+    (log_sum - own)?.mean_all()
+}
+
+/// Share of the rows `i` of `[n, m]` whose largest entry is that of column `i`.
+fn share_of_own(logits: &Tensor) -> candle_core::Result<f64> {
+    let nearest: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+    let right = nearest
+        .iter()
+        .zip(0..)
+        .filter(|(found, own)| **found == *own);
+    Ok(right.count() as f64 / nearest.len().max(1) as f64)
+}
+
+/// What the paper's fine-tuning keeps as it is ("Know 'No' Better", section 4.1): the whole vision
+/// tower with its projection, and the text tower's final layer norm. Embeddings, text layers, text
+/// projection and temperature are trained.
+pub fn frozen_in_fine_tuning(name: &str) -> bool {
+    name.starts_with("vision_model.")
+        || name.starts_with("visual_projection.")
+        || name.starts_with("text_model.final_layer_norm.")
+}
+
+/// Contrastive training as a [`Task`].
+pub struct ContrastiveTask<D> {
+    model: ContrastiveModel,
+    /// The same weights without gradients, for validation.
+    serving: ContrastiveModel,
+    /// `logit_scale`, where it is trained.
+    scale: Option<Mutex<Var>>,
+    data: D,
+}
+
+impl<D: ContrastiveData> ContrastiveTask<D> {
+    /// A task over the parameters of `store`. Without `vision`, every batch has to bring picture
+    /// embeddings. What shall stay as it is, is frozen before: see [`frozen_in_fine_tuning`].
+    ///
+    /// # Errors
+    /// When the store's tensors do not fit the configurations.
+    pub fn new(
+        store: &ParamStore,
+        text: &ClipTextConfig,
+        vision: Option<&ClipVisionConfig>,
+        data: D,
+    ) -> Result<Self, TrainError> {
+        let model = ContrastiveModel::load(&store.params(), text, vision)?;
+        let serving = ContrastiveModel::load(&store.detached_params(), text, vision)?;
+        let mut trainable = store.trainable().into_iter();
+        let scale = trainable.find(|(name, _)| name == LOGIT_SCALE);
+        Ok(Self {
+            model,
+            serving,
+            scale: scale.map(|(_, var)| Mutex::new(var)),
+            data,
+        })
+    }
+
+    /// The model in training, as it serves: without gradients.
+    pub fn model(&self) -> &ContrastiveModel {
+        &self.serving
+    }
+
+    /// The data.
+    pub fn data(&self) -> &D {
+        &self.data
+    }
+
+    /// Brings the inverse temperature back to 100 where an update led above it, as CLIP does.
+    fn clamp_scale(&self) -> Result<(), TrainError> {
+        let Some(scale) = &self.scale else {
+            return Ok(());
+        };
+        let var = scale.lock().unwrap_or_else(PoisonError::into_inner);
+        let largest = LARGEST_SCALE.ln() as f32;
+        if var.to_scalar::<f32>()? > largest {
+            var.set(&Tensor::new(largest, var.device())?)?;
+        }
+        Ok(())
+    }
+}
+
+impl<D: ContrastiveData> Task for ContrastiveTask<D> {
+    type Batch = ContrastiveBatch;
+
+    fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
+        self.data.batch(step)
+    }
+
+    fn loss(&self, batch: ContrastiveBatch) -> Result<StepLoss, TrainError> {
+        self.clamp_scale()?;
+        self.model.loss(&batch)
+    }
+
+    /// `loss` and `accuracy`, means over the validation batches, then the data's own scores.
+    fn validate(&self) -> Result<Vec<(&'static str, f64)>, TrainError> {
+        self.clamp_scale()?;
+        let batches = self.data.validation()?;
+        let (mut loss, mut accuracy) = (0., 0.);
+        for batch in &batches {
+            let computed = self.serving.loss(batch)?;
+            loss += f64::from(computed.loss.to_scalar::<f32>()?);
+            accuracy += computed.metrics[0].1;
+        }
+        let count = batches.len() as f64;
+        let mut scores = vec![("loss", loss / count), ("accuracy", accuracy / count)];
+        scores.extend(self.data.scores(&self.serving)?);
+        Ok(scores)
+    }
+
+    fn recipe(&self) -> Value {
+        self.data.recipe()
+    }
+}
