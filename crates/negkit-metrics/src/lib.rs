@@ -1,0 +1,58 @@
+//! Scores from plain numbers.
+//!
+//! Slices go in, numbers come out; no model and no dataset is known here, so that a score can be
+//! checked against a calculation by hand, and recomputed from stored answers years later. A score is
+//! made in two steps: a function such as [`neg_score()`], [`tifa_score`] or [`recall_hits`] gives a
+//! value a prompt, caption or query; then [`bootstrap_interval`] says how far the mean of these can
+//! be trusted, and [`paired_bootstrap`] and [`mcnemar_exact`] whether two encoders differ on the
+//! same items. Keeping the values apart, instead of their mean alone, is what makes the second step
+//! possible.
+//!
+//! What cannot be scored (no values, NaN, lists of unequal length) is an error, never a 0.
+#![deny(missing_docs)]
+
+mod bootstrap;
+mod error;
+mod iou;
+mod neg_score;
+mod ranking;
+mod tifa;
+
+pub use bootstrap::{
+    Interval, McNemar, PairedDifference, bootstrap_interval, bootstrap_statistic, mcnemar_exact,
+    paired_bootstrap,
+};
+pub use error::MetricsError;
+pub use iou::{IouAtThreshold, IouCurve};
+pub use neg_score::{NegAnswers, NegScore, PromptScore, neg_score, yes_or_no};
+pub use ranking::{foil_accuracy, foil_hits, recall_at_k, recall_hits};
+pub use tifa::{TifaScore, tifa_score};
+
+/// Arithmetic mean of finite values.
+///
+/// # Errors
+/// When there are none, or one is not finite.
+pub fn mean(values: &[f64]) -> Result<f64, MetricsError> {
+    error::check_values("mean", values)?;
+    Ok(values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Standard deviation of a sample: with `n - 1` in the denominator, as `statistics.stdev` of Python.
+/// `None` for fewer than two values.
+///
+/// # Errors
+/// When there are no values, or one is not finite.
+pub fn sample_deviation(values: &[f64]) -> Result<Option<f64>, MetricsError> {
+    let mean = mean(values)?;
+    if values.len() < 2 {
+        return Ok(None);
+    }
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Ok(Some((squares / (values.len() - 1) as f64).sqrt()))
+}
+
+/// The share of `true`, 0 for an empty slice; callers check for that.
+fn share(hits: impl ExactSizeIterator<Item = bool>) -> f64 {
+    let count = hits.len().max(1);
+    hits.filter(|hit| *hit).count() as f64 / count as f64
+}

@@ -1,0 +1,35 @@
+//! Questions about a picture, answered.
+//!
+//! [`QuestionAnswerer`] is what matters: a picture and questions in, one [`Answer`] a question out.
+//! The scores that need visual question answering (Neg Score, TIFA) know nothing else of the model,
+//! so that a small model, a large one, a server or a recording can answer. Every answerer is a
+//! module of its own; [`mini`] is the small one: [`mini::MiniVqa`] encodes the picture once with a
+//! CLIP vision tower ([`mini::MiniVqaModel::encode_pictures`]), reads each question in the light of
+//! the picture, and picks one of the answers that its `config.json` lists.
+//!
+//! [`detector`] answers what is in a picture *without* being asked in words. A score is only as
+//! good as the model that answers, and a model cannot vouch for itself: the detector is a
+//! convolutional network that shares neither weights nor architecture nor training target with any
+//! answerer, so that where the two agree, they agree about the picture.
+//!
+//! ```no_run
+//! use negkit_nn::Compute;
+//! use negkit_vqa::{QuestionAnswerer, mini::MiniVqa};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let vqa = MiniVqa::load("weights/mini/mini-vqa", &Compute::cpu())?;
+//! let picture = negkit_image::open_rgb("room.png", &Default::default())?;
+//! for answer in vqa.answer(&picture, &["is there a chair?", "what place is this?"])? {
+//!     println!("{} ({:?})", answer.text, answer.confidence);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs)]
+
+mod answerer;
+mod error;
+pub mod mini;
+
+pub use answerer::{Answer, AnswererInfo, QuestionAnswerer};
+pub use error::VqaError;
