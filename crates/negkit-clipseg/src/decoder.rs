@@ -131,13 +131,28 @@ impl Head {
     }
 }
 
-/// The part of the decoder's work on a picture that no phrase changes.
+/// The part of the decoder's work on pictures that no phrase changes.
 #[derive(Debug, Clone)]
 pub struct ReducedPicture {
-    /// One `[1, patches + 1, reduce_dim]` per decoder block, deepest vision layer first.
+    /// One `[pictures, patches + 1, reduce_dim]` per decoder block, deepest vision layer first.
     maps: Vec<Tensor>,
     /// Rows and columns of patches.
     grid: (usize, usize),
+}
+
+impl ReducedPicture {
+    /// The pictures at `rows` (u32, `[conditions]`), one for each condition: for batches that ask for
+    /// different things in different pictures.
+    ///
+    /// # Errors
+    /// When a row is not below the number of pictures.
+    pub fn select(&self, rows: &Tensor) -> Result<Self> {
+        let maps = self.maps.iter().map(|map| map.index_select(rows, 0));
+        Ok(Self {
+            maps: maps.collect::<Result<_>>()?,
+            grid: self.grid,
+        })
+    }
 }
 
 /// The CLIPSeg decoder.
@@ -182,9 +197,9 @@ impl ClipSegDecoder {
         })
     }
 
-    /// Reduces the hidden states of one picture, `[1, patches + 1, hidden]` each, in the order of
-    /// `extract_layers`, for any number of later [`ClipSegDecoder::forward`]s.
-    /// `size` is the picture's height and width in pixels, as the vision tower got it.
+    /// Reduces the hidden states of pictures, `[pictures, patches + 1, hidden]` each, in the order
+    /// of `extract_layers`, for any number of later [`ClipSegDecoder::forward`]s.
+    /// `size` is the pictures' height and width in pixels, as the vision tower got them.
     ///
     /// # Errors
     /// When shapes do not fit or the device fails.
@@ -197,8 +212,8 @@ impl ClipSegDecoder {
         })
     }
 
-    /// Logits `[conditions, height, width]` of one picture for several conditions
-    /// `[conditions, projection_dim]`.
+    /// Logits `[conditions, height, width]` for conditions `[conditions, projection_dim]`: of one
+    /// picture for all of them, or of one picture for each.
     ///
     /// # Errors
     /// When shapes do not fit or the device fails.

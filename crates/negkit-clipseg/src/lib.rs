@@ -29,4 +29,4 @@ mod pipeline;
 pub use decoder::ClipSegConfig;
 pub use error::ClipSegError;
 pub use files::ClipSegFiles;
-pub use pipeline::{ClipSeg, EncodedPicture, Segmentation};
+pub use pipeline::{ClipSeg, EncodedPicture, Segmentation, extract};

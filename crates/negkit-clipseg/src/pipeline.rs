@@ -102,6 +102,30 @@ impl Segmentation {
     }
 }
 
+/// What the decoder reads of pictures `pixel_values` `[pictures, 3, height, width]`: the output of
+/// each of `extract_layers` (counted from 0), `[pictures, patches + 1, hidden]`.
+///
+/// # Errors
+/// When the tower has no such layer, shapes do not fit or the device fails.
+pub fn extract(
+    vision: &ClipVisionTower,
+    pixel_values: &Tensor,
+    extract_layers: &[usize],
+) -> candle_core::Result<Vec<Tensor>> {
+    // Nothing above the highest layer that the decoder reads is needed.
+    let depth = extract_layers.iter().max().map_or(0, |last| last + 1);
+    let states = vision.hidden_states(pixel_values, depth)?;
+    let activations = extract_layers.iter().map(|&layer| {
+        states.get(layer + 1).cloned().ok_or_else(|| {
+            candle_core::Error::Msg(format!(
+                "CLIPSeg: extract_layers names layer {layer}, the vision tower has {}",
+                states.len() - 1
+            ))
+        })
+    });
+    activations.collect()
+}
+
 fn check_text(text: &dyn TextEncoder, config: &ClipSegConfig) -> Result<(), ClipSegError> {
     Ok(text
         .info()
@@ -338,19 +362,7 @@ impl ClipSeg {
     }
 
     fn reduce(&self, pixel_values: &Tensor) -> Result<ReducedPicture, ClipSegError> {
-        let layers = &self.config.extract_layers;
-        // Nothing above the highest layer that the decoder reads is needed.
-        let depth = layers.iter().max().map_or(0, |last| last + 1);
-        let states = self.vision.hidden_states(pixel_values, depth)?;
-        let activations = layers.iter().map(|&layer| {
-            states.get(layer + 1).cloned().ok_or_else(|| {
-                candle_core::Error::Msg(format!(
-                    "CLIPSeg: extract_layers names layer {layer}, the vision tower has {}",
-                    states.len() - 1
-                ))
-            })
-        });
-        let activations: Vec<Tensor> = activations.collect::<Result<_, _>>()?;
+        let activations = extract(&self.vision, pixel_values, &self.config.extract_layers)?;
         let (_, _, height, width) = pixel_values.dims4()?;
         Ok(self.decoder.reduce(&activations, (height, width))?)
     }

@@ -7,6 +7,8 @@ use negkit_checkpoint::naming::{Naming, compvis, diffusers_vae};
 use negkit_checkpoint::{Checkpoint, OpenOptions};
 use negkit_nn::{AttentionBudget, Compute, Ignored, Params, TensorSource, read_config};
 use negkit_text::ClipFiles;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::DiffusionError;
 use crate::scheduler::SchedulerConfig;
@@ -167,6 +169,21 @@ impl PipelineFiles {
 fn read_scheduler(pipeline: &Path) -> Result<SchedulerConfig, DiffusionError> {
     let path = pipeline.join("scheduler").join("scheduler_config.json");
     SchedulerConfig::from_file(&path).map_err(|cause| DiffusionError::SchedulerFile { path, cause })
+}
+
+/// A configuration with those of `required` that it lacks, first, as a published file has them.
+pub(crate) fn published_json(
+    config: &impl Serialize,
+    required: &[(&str, Value)],
+) -> serde_json::Result<String> {
+    let mut fields = Map::new();
+    for (field, value) in required {
+        fields.insert((*field).to_owned(), value.clone());
+    }
+    if let Value::Object(own) = serde_json::to_value(config)? {
+        fields.extend(own);
+    }
+    Ok(format!("{:#}\n", Value::Object(fields)))
 }
 
 /// Builds a UNet from tensors under the names of diffusers.

@@ -37,6 +37,9 @@ pub mod scheduler;
 pub mod unet;
 pub mod vae;
 
+/// The diffusers whose files ours are compared with, for the files that are written.
+pub(crate) const DIFFUSERS_VERSION: &str = "0.42.1";
+
 pub use error::DiffusionError;
 pub use files::{
     OpenPipeline, PipelineFiles, load_unet, load_vae, open_unet_folder, open_vae_folder,

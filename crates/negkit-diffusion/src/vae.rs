@@ -93,6 +93,26 @@ impl VaeConfig {
         Ok(())
     }
 
+    /// The text of the `config.json` that an autoencoder of these sizes is published with: all
+    /// fields, and the class and kinds of blocks that diffusers asks for.
+    ///
+    /// # Errors
+    /// When a field of [`rest`](Self::rest) cannot be written as JSON.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let blocks = self.block_out_channels.len();
+        let required = [
+            ("_class_name", "AutoencoderKL".into()),
+            ("_diffusers_version", crate::DIFFUSERS_VERSION.into()),
+            (
+                "down_block_types",
+                vec!["DownEncoderBlock2D"; blocks].into(),
+            ),
+            ("up_block_types", vec!["UpDecoderBlock2D"; blocks].into()),
+            ("force_upcast", true.into()),
+        ];
+        crate::files::published_json(self, &required)
+    }
+
     /// How many pixels one latent stands for, along one side.
     pub fn scale(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1)

@@ -1,3 +1,9 @@
 //! What can be trained: one [`Task`](crate::Task) for each kind of model.
 
 pub mod contrastive;
+pub mod diffusion;
+mod draw;
+mod export;
+pub mod pictures;
+pub mod segmentation;
+pub mod vae;

@@ -161,6 +161,11 @@ impl SchedulerConfig {
         }
     }
 
+    /// The text of the `scheduler_config.json` that [`from_json`](Self::from_json) reads back.
+    pub fn to_json(&self) -> String {
+        format!("{:#}\n", Value::Object(self.fields.clone()))
+    }
+
     /// What the model was trained to predict; `epsilon` when the file does not say.
     ///
     /// # Errors

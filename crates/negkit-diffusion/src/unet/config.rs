@@ -177,6 +177,20 @@ impl UNetConfig {
         Ok(())
     }
 
+    /// The text of the `config.json` that a UNet of these sizes is published with: all fields, and
+    /// the class and the kind of its middle that diffusers asks for.
+    ///
+    /// # Errors
+    /// When a field of [`rest`](Self::rest) cannot be written as JSON.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let required = [
+            ("_class_name", "UNet2DConditionModel".into()),
+            ("_diffusers_version", crate::DIFFUSERS_VERSION.into()),
+            ("mid_block_type", "UNetMidBlock2DCrossAttn".into()),
+        ];
+        crate::files::published_json(self, &required)
+    }
+
     /// Attention heads of every block.
     pub fn heads(&self) -> Vec<usize> {
         match self

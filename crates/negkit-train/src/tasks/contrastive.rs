@@ -173,37 +173,64 @@ impl ContrastiveModel {
         let (count, hard) = (batch.texts.len(), batch.hard_texts.len());
         let pictures = self.embed_pictures(&batch.pictures)?;
         check_count("pictures", pictures.dim(0)?, count)?;
-        let texts = self.embed_texts(&[&batch.texts[..], &batch.hard_texts].concat())?;
-        let scale = self.logit_scale.exp()?;
-        let logits = |a: &Tensor, b: &Tensor| -> candle_core::Result<Tensor> {
-            ops::matmul(a, &b.t()?)?.broadcast_mul(&scale)
-        };
-        let own_texts = texts.narrow(0, 0, count)?;
-        let to_texts = logits(&pictures, &texts)?;
-        let (loss, terms) = match &batch.distractors {
-            None => {
-                let to_pictures = logits(&own_texts, &pictures)?;
-                ((own_entry(&to_texts)? + own_entry(&to_pictures)?)?, 2.)
-            }
+        let all_texts = self.embed_texts(&[&batch.texts[..], &batch.hard_texts].concat())?;
+        let texts = all_texts.narrow(0, 0, count)?;
+        let distractors = match &batch.distractors {
+            None => None,
             Some(distractors) => {
                 check_count("hard texts", hard, count)?;
                 let distractors = self.embed_pictures(distractors)?;
                 check_count("distractors", distractors.dim(0)?, count)?;
-                let all_pictures = Tensor::cat(&[&pictures, &distractors], 0)?;
-                let hard_texts = texts.narrow(0, count, hard)?;
-                let hard_first = Tensor::cat(&[&hard_texts, &own_texts], 0)?;
-                let to_pictures = logits(&own_texts, &all_pictures)?;
-                let from_distractors = logits(&distractors, &hard_first)?;
-                let terms = (own_entry(&to_texts)? + own_entry(&to_pictures)?)?;
-                ((terms + own_entry(&from_distractors)?)?, 3.)
+                Some(distractors)
             }
         };
-        let accuracy = share_of_own(&to_texts.detach())?;
-        let scale = f64::from(scale.detach().to_scalar::<f32>()?);
+        let embedded = Embedded {
+            pictures,
+            texts,
+            all_texts,
+            distractors,
+        };
+        let (loss, accuracy) = embedded.info_nce(&self.logit_scale)?;
+        let scale = f64::from(self.logit_scale.detach().to_scalar::<f32>()?).exp();
         Ok(StepLoss {
-            loss: (loss / terms)?,
+            loss,
             metrics: vec![("accuracy", accuracy), ("scale", scale)],
         })
+    }
+}
+
+/// A batch as unit vectors `[.., projection]`.
+struct Embedded {
+    pictures: Tensor,
+    texts: Tensor,
+    /// The texts, then the hard texts.
+    all_texts: Tensor,
+    distractors: Option<Tensor>,
+}
+
+impl Embedded {
+    /// The loss, and the share of pictures whose own text is the nearest.
+    fn info_nce(&self, logit_scale: &Tensor) -> candle_core::Result<(Tensor, f64)> {
+        let scale = logit_scale.exp()?;
+        let logits = |a: &Tensor, b: &Tensor| -> candle_core::Result<Tensor> {
+            ops::matmul(a, &b.t()?)?.broadcast_mul(&scale)
+        };
+        let to_texts = logits(&self.pictures, &self.all_texts)?;
+        let accuracy = share_of_own(&to_texts.detach())?;
+        let Some(distractors) = &self.distractors else {
+            let to_pictures = logits(&self.texts, &self.pictures)?;
+            let terms = (own_entry(&to_texts)? + own_entry(&to_pictures)?)?;
+            return Ok(((terms / 2.)?, accuracy));
+        };
+        let count = self.texts.dim(0)?;
+        let hard = self.all_texts.dim(0)? - count;
+        let hard_texts = self.all_texts.narrow(0, count, hard)?;
+        let all_pictures = Tensor::cat(&[&self.pictures, distractors], 0)?;
+        let hard_first = Tensor::cat(&[&hard_texts, &self.texts], 0)?;
+        let to_pictures = logits(&self.texts, &all_pictures)?;
+        let from_distractors = logits(distractors, &hard_first)?;
+        let terms = (own_entry(&to_texts)? + own_entry(&to_pictures)?)?;
+        Ok((((terms + own_entry(&from_distractors)?)? / 3.)?, accuracy))
     }
 }
 
@@ -333,5 +360,58 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
 
     fn recipe(&self) -> Value {
         self.data.recipe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use candle_core::{DType, Device};
+    use negkit_checkpoint::Checkpoint;
+    use negkit_nn::TensorSource;
+
+    use super::*;
+
+    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+        assert_eq!(a.dims(), b.dims());
+        let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        difference.max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn losses_and_gradients_are_those_of_pytorch() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../eval/parity/fixtures/training"
+        );
+        let fixture = Path::new(folder).join("contrastive.safetensors");
+        let fixture = Checkpoint::open(fixture).unwrap();
+        let read = |name: &str| fixture.load(name, DType::F32, &Device::Cpu).unwrap();
+        for case in ["plain", "hard", "distractors"] {
+            let vars = ["pictures", "texts", "scale"];
+            let [pictures, texts, scale] = vars.map(|n| Var::from_tensor(&read(n)).unwrap());
+            let hard = read("hard_texts");
+            let all_texts = match case {
+                "plain" => texts.as_tensor().clone(),
+                _ => Tensor::cat(&[texts.as_tensor(), &hard], 0).unwrap(),
+            };
+            let embedded = Embedded {
+                pictures: pictures.as_tensor().clone(),
+                texts: texts.as_tensor().clone(),
+                all_texts,
+                distractors: (case == "distractors").then(|| read("distractors")),
+            };
+            let (loss, _) = embedded.info_nce(&scale).unwrap();
+            let off = largest_difference(&loss, &read(&format!("loss.{case}")));
+            assert!(off < 2e-6, "{case}: {off}");
+            let gradients = loss.backward().unwrap();
+            for (name, var) in vars.iter().zip([&pictures, &texts, &scale]) {
+                let expected = read(&format!("gradient.{case}.{name}"));
+                let off = largest_difference(gradients.get(var).unwrap(), &expected);
+                assert!(off < 2e-6, "{case}, gradient of {name}: {off}");
+            }
+        }
     }
 }

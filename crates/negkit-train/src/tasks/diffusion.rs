@@ -16,6 +16,7 @@ use negkit_nn::{Ignored, TensorSource};
 use negkit_text::{ClipFiles, TextEncoder};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::draw::{self, Purpose};
@@ -129,7 +130,7 @@ fn no_such_picture(index: usize, count: usize) -> TrainError {
 }
 
 /// How a UNet is trained.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DiffusionSettings {
     /// Pictures a step.
     pub batch_size: usize,
@@ -416,7 +417,18 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
             sum += f64::from(loss) * pictures as f64;
             count += pictures;
         }
-        Ok(vec![("loss", sum / f64::from(count.max(1) as u32))])
+        Ok(vec![("loss", sum / count.max(1) as f64)])
+    }
+
+    fn recipe(&self) -> Value {
+        json!({
+            "model": self.unet.config(),
+            "settings": self.settings,
+            "prediction": format!("{:?}", self.prediction),
+            "final_alpha_cumprod": self.schedule.alphas_cumprod().last(),
+            "text_encoder": self.text.info().name,
+            "pictures": self.train.len(),
+        })
     }
 }
 

@@ -10,6 +10,8 @@ use std::path::Path;
 use candle_core::{D, DType, Device, Tensor};
 use negkit_diffusion::vae::{LatentDistribution, Vae, VaeConfig, VaeTiling};
 use negkit_nn::Ignored;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::draw::{self, Purpose};
 use super::export::{DIFFUSERS_WEIGHTS, engine, write_model};
@@ -17,7 +19,7 @@ use super::pictures::{Pictures, signed_pixels};
 use crate::{ParamStore, StepLoss, Task, TrainError};
 
 /// Weights of the parts of the objective. Each part is a mean: over pixels, or over latents.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct VaeWeights {
     /// Absolute difference of pixels (of -1 to 1).
     pub absolute: f64,
@@ -42,7 +44,7 @@ impl Default for VaeWeights {
 }
 
 /// How an autoencoder is trained.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VaeSettings {
     /// Pictures a step.
     pub batch_size: usize,
@@ -192,6 +194,14 @@ impl<P: Pictures> Task for VaeTask<P> {
             psnr += decibels / count as f64;
         }
         Ok(vec![("loss", loss), ("psnr", psnr)])
+    }
+
+    fn recipe(&self) -> Value {
+        json!({
+            "model": self.vae.config(),
+            "settings": self.settings,
+            "pictures": [self.train.len(), self.held_out.len()],
+        })
     }
 }
 
