@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::{Linear, Params, ops};
+use crate::{Linear, Params, Products, kernels, ops};
 
 /// Bound on the memory that attention scores may take at a time.
 ///
@@ -85,6 +85,7 @@ pub struct MultiHeadAttention {
     out: Linear,
     heads: usize,
     budget: AttentionBudget,
+    products: Products,
 }
 
 impl MultiHeadAttention {
@@ -123,6 +124,7 @@ impl MultiHeadAttention {
             out,
             heads,
             budget: params.attention_budget(),
+            products: params.products(),
         })
     }
 
@@ -132,12 +134,20 @@ impl MultiHeadAttention {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor, context: &Tensor, mask: AttentionMask) -> Result<Tensor> {
-        let q = split_heads(&self.q.forward(x)?, self.heads)?;
-        let k = split_heads(&self.k.forward(context)?, self.heads)?;
-        let v = split_heads(&self.v.forward(context)?, self.heads)?;
-        let scale = (q.dim(3)? as f64).powf(-0.5);
-        let mixed = attention(&q, &k, &v, mask, scale, self.budget)?;
-        self.out.forward(&merge_heads(&mixed)?)
+        let q = self.q.forward(x)?;
+        let k = self.k.forward(context)?;
+        let v = self.v.forward(context)?;
+        let scale = ((q.dim(2)? / self.heads) as f64).powf(-0.5);
+        let mixed = if ops::trains(&[&q, &k, &v], self.products) {
+            let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
+            kernels::multi_head_attention([&q, &k, &v], self.heads, mask, scale, self.products)?
+        } else {
+            let q = split_heads(&q, self.heads)?;
+            let k = split_heads(&k, self.heads)?;
+            let v = split_heads(&v, self.heads)?;
+            merge_heads(&attention(&q, &k, &v, mask, scale, self.budget)?)?
+        };
+        self.out.forward(&mixed)
     }
 }
 

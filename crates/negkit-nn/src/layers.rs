@@ -2,13 +2,14 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::{Params, ops};
+use crate::{Params, Products, ops};
 
 /// `y = x W^T + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    products: Products,
 }
 
 impl Linear {
@@ -20,6 +21,7 @@ impl Linear {
         Ok(Self {
             weight: params.get((output, input), "weight")?,
             bias: Some(params.get(output, "bias")?),
+            products: params.products(),
         })
     }
 
@@ -31,6 +33,7 @@ impl Linear {
         Ok(Self {
             weight: params.get((output, input), "weight")?,
             bias: None,
+            products: params.products(),
         })
     }
 
@@ -39,7 +42,7 @@ impl Linear {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &self.weight, self.bias.as_ref())
+        ops::linear_in(x, &self.weight, self.bias.as_ref(), self.products)
     }
 }
 
@@ -76,6 +79,7 @@ pub struct Conv2d {
     weight: Tensor,
     bias: Option<Tensor>,
     options: ConvOptions,
+    products: Products,
 }
 
 impl Conv2d {
@@ -110,6 +114,7 @@ impl Conv2d {
             weight: params.get((output, input, kernel, kernel), "weight")?,
             bias: None,
             options,
+            products: params.products(),
         })
     }
 
@@ -121,7 +126,8 @@ impl Conv2d {
         let ConvOptions {
             stride, padding, ..
         } = self.options;
-        ops::conv2d(x, &self.weight, self.bias.as_ref(), stride, padding)
+        let bias = self.bias.as_ref();
+        ops::conv2d_in(x, &self.weight, bias, stride, padding, self.products)
     }
 }
 
@@ -133,6 +139,7 @@ pub struct ConvTranspose2d {
     weight: Tensor,
     bias: Tensor,
     kernel: usize,
+    products: Products,
 }
 
 impl ConvTranspose2d {
@@ -146,6 +153,7 @@ impl ConvTranspose2d {
             weight: weight.reshape((input, output * kernel * kernel))?,
             bias: params.get(output, "bias")?,
             kernel,
+            products: params.products(),
         })
     }
 
@@ -158,7 +166,7 @@ impl ConvTranspose2d {
         let (output, kernel) = (self.bias.dim(0)?, self.kernel);
         let pixels = x.permute((0, 2, 3, 1))?.reshape((n * h * w, input))?;
         let bias = self.bias.reshape((1, output, 1, 1))?;
-        ops::matmul(&pixels, &self.weight)?
+        ops::matmul_in(&pixels, &self.weight, self.products)?
             .reshape(vec![n, h, w, output, kernel, kernel])?
             .permute(vec![0, 3, 1, 4, 2, 5])?
             .reshape((n, output, h * kernel, w * kernel))?

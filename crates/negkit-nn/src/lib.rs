@@ -6,9 +6,10 @@
 //! call candle's own operations for these. That keeps one seam, the module [`ops`], where a faster
 //! kernel replaces a composition of candle operations for every model at once.
 //!
-//! Every operation works for inference and for training: where a gradient is tracked, the
-//! differentiable composition is used, elsewhere a fused kernel may be. Half-precision products on
-//! a CPU are computed in f32 and rounded once, as PyTorch does.
+//! Every operation works for inference and for training. On a CPU in f32 it is a fused kernel with a
+//! gradient of its own, and [`Products`] says whether training may round the factors of products to
+//! bf16; elsewhere it is a composition of candle's operations. Half-precision products on a CPU are
+//! computed in f32 and rounded once, as PyTorch does.
 #![deny(missing_docs)]
 
 mod activation;
@@ -19,6 +20,7 @@ mod kernels;
 mod layers;
 pub mod ops;
 mod params;
+mod product;
 mod resample;
 
 pub use activation::Activation;
@@ -27,7 +29,5 @@ pub use config::{ConfigError, read_config};
 pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
 pub use layers::{Conv2d, ConvOptions, ConvTranspose2d, Embedding, GroupNorm, LayerNorm, Linear};
 pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorFactory, TensorSource};
+pub use product::Products;
 pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};
-
-// The crate is named so that its feature reaches candle; see the workspace manifest.
-use gemm as _;

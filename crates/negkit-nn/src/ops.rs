@@ -1,17 +1,21 @@
 //! The seam between models and kernels: every heavy operation of every model passes through here.
 //!
-//! A function here defines *what* is computed; how, may depend on device, type and on whether a
-//! gradient is tracked.
+//! A function here defines *what* is computed; how, depends on device, type and on whether a gradient
+//! is tracked. On the CPU f32 has fused kernels with gradients of their own; everything else is
+//! [composed](composed) of candle's operations.
+
+pub(crate) mod composed;
 
 use candle_core::{D, DType, Result, Tensor};
 
 use crate::kernels;
+use crate::product::Products;
 
 /// Type in which a product of tensors of `x`'s type is computed on `x`'s device.
 ///
 /// candle has no bf16 product on CPU, and its f16 product there rounds intermediate sums; PyTorch
 /// accumulates both in f32 and rounds once.
-fn product_dtype(x: &Tensor) -> DType {
+pub(crate) fn product_dtype(x: &Tensor) -> DType {
     match x.dtype() {
         DType::F16 | DType::BF16 if x.device().is_cpu() => DType::F32,
         dtype => dtype,
@@ -26,18 +30,41 @@ pub(crate) fn at_least_f32(dtype: DType) -> DType {
     }
 }
 
+/// Whether `tensors` are for the CPU's kernels because a gradient is tracked, or because products
+/// shall be in bf16.
+pub(crate) fn trains(tensors: &[&Tensor], products: Products) -> bool {
+    kernels::suit(tensors)
+        && (products == Products::Bf16 || tensors.iter().any(|tensor| tensor.track_op()))
+}
+
+/// `x` as a kernel takes it: where a gradient is tracked, a permuted tensor is copied; elsewhere that
+/// would change what is computed.
+fn ready(x: &Tensor) -> Result<Tensor> {
+    if x.track_op() {
+        x.contiguous()
+    } else {
+        Ok(x.clone())
+    }
+}
+
 /// Matrix product `a @ b` of `[.., m, k]` and `[.., k, n]`, accumulated in at least f32.
 ///
 /// # Errors
 /// When shapes or types do not fit.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let dtype = product_dtype(a);
-    if dtype == a.dtype() {
-        return a.matmul(b);
+    matmul_in(a, b, Products::Exact)
+}
+
+/// [`matmul`] with a choice of how products are computed.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn matmul_in(a: &Tensor, b: &Tensor, products: Products) -> Result<Tensor> {
+    let outer = |t: &Tensor| t.dims()[..t.rank().saturating_sub(2)].to_vec();
+    if trains(&[a, b], products) && a.rank() >= 2 && outer(a) == outer(b) {
+        return kernels::matmul(a, b, products);
     }
-    a.to_dtype(dtype)?
-        .matmul(&b.to_dtype(dtype)?)?
-        .to_dtype(a.dtype())
+    composed::matmul(a, b)
 }
 
 /// `x @ weight.T + bias` for `x` `[.., in]`, `weight` `[out, in]` and `bias` `[out]`.
@@ -45,21 +72,31 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When shapes or types do not fit.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let mut dims = x.dims().to_vec();
-    let Some(width) = dims.last().copied() else {
-        candle_core::bail!("linear: expected an input of at least one dimension, found a scalar")
-    };
-    // One large product instead of a batch of small ones that share the weight.
-    let rows = x.elem_count() / width.max(1);
-    let y = matmul(&x.reshape((rows, width))?, &weight.t()?)?;
-    let y = match bias {
-        Some(bias) => add_bias(y, bias, 1)?,
-        None => y,
-    };
-    if let Some(last) = dims.last_mut() {
-        *last = weight.dim(0)?;
+    linear_in(x, weight, bias, Products::Exact)
+}
+
+/// [`linear`] with a choice of how products are computed.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn linear_in(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    products: Products,
+) -> Result<Tensor> {
+    let mut tensors = vec![x, weight];
+    tensors.extend(bias);
+    if trains(&tensors, products) {
+        let bias = bias.map(Tensor::contiguous).transpose()?;
+        return kernels::linear(
+            &x.contiguous()?,
+            &weight.contiguous()?,
+            bias.as_ref(),
+            products,
+        );
     }
-    y.reshape(dims)
+    composed::linear(x, weight, bias)
 }
 
 /// 2D convolution of `x` `[n, in, h, w]` by `weight` `[out, in, kh, kw]`, with zero padding on all
@@ -74,61 +111,40 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    let dtype = product_dtype(x);
-    let y = if (weight.dim(2)?, weight.dim(3)?, stride, padding) == (1, 1, 1, 0) {
-        // A 1x1 convolution is a product; candle would still copy the picture into columns.
-        let (n, channels, h, w) = x.dims4()?;
-        let out = weight.dim(0)?;
-        let kernel = weight.reshape((1, out, channels))?;
-        let kernel = kernel.expand((n, out, channels))?;
-        matmul(&kernel, &x.reshape((n, channels, h * w))?)?.reshape((n, out, h, w))?
-    } else {
-        let kernel = weight.to_dtype(dtype)?;
-        let wide = x.to_dtype(dtype)?;
-        let y = if stride > 1 && (x.track_op() || weight.track_op()) {
-            let covered = pad_and_crop(&wide, &kernel, stride, padding)?;
-            covered.conv2d(&kernel, 0, stride, 1, 1)?
-        } else {
-            wide.conv2d(&kernel, padding, stride, 1, 1)?
-        };
-        y.to_dtype(x.dtype())?
-    };
-    match bias {
-        Some(bias) => {
-            let inner = y.dim(2)? * y.dim(3)?;
-            add_bias(y, bias, inner)
-        }
-        None => Ok(y),
-    }
+    conv2d_in(x, weight, bias, stride, padding, Products::Exact)
 }
 
-/// `x` with its border of zeros, cut to the rows and columns that a convolution reads.
+/// [`conv2d`] with a choice of how products are computed.
 ///
-/// candle's gradient of a strided convolution takes what is left over at the bottom for what is left
-/// over at the right; here nothing is left over.
-fn pad_and_crop(x: &Tensor, kernel: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    let mut x = x.clone();
-    for dim in [2, 3] {
-        x = x.pad_with_zeros(dim, padding, padding)?;
-        let (size, side) = (x.dim(dim)?, kernel.dim(dim)?);
-        if size >= side {
-            x = x.narrow(dim, 0, size - (size - side) % stride)?;
-        }
+/// # Errors
+/// When shapes or types do not fit.
+pub fn conv2d_in(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+    products: Products,
+) -> Result<Tensor> {
+    let mut tensors = vec![x, weight];
+    tensors.extend(bias);
+    if trains(&tensors, products) {
+        let bias = bias.map(Tensor::contiguous).transpose()?;
+        let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+        return kernels::conv2d(&x, &weight, bias.as_ref(), stride, padding, products);
     }
-    x.contiguous()
+    composed::conv2d(x, weight, bias, stride, padding)
 }
 
-/// Adds `bias` `[channels]` to `y` `[.., channels, ..]`, where `inner` values follow the channels.
-/// `y` is a product that nobody else holds yet.
-fn add_bias(y: Tensor, bias: &Tensor, inner: usize) -> Result<Tensor> {
-    if kernels::take(&[&y, bias]) {
-        kernels::add_bias(&y, bias, inner)?;
-        return Ok(y);
+/// `x` `[n, channels, ..]` plus `shift` `[n, channels]` at every position.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn add_per_channel(x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+    if trains(&[x, shift], Products::Exact) {
+        return kernels::add_per_channel(&x.contiguous()?, &shift.contiguous()?);
     }
-    if inner == 1 && y.rank() == 2 {
-        return y.broadcast_add(bias);
-    }
-    y.broadcast_add(&bias.reshape((1, bias.dim(0)?, 1, 1))?)
+    composed::add_per_channel(x, shift)
 }
 
 /// Softmax over the last dimension, in f32 for half-precision input.
@@ -136,14 +152,11 @@ fn add_bias(y: Tensor, bias: &Tensor, inner: usize) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    if x.track_op() {
-        return candle_nn::ops::softmax(x, D::Minus1);
-    }
     let x = x.contiguous()?;
     if kernels::take(&[&x]) {
         return kernels::softmax(&x);
     }
-    candle_nn::ops::softmax_last_dim(&x)
+    composed::softmax(&x)
 }
 
 /// Layer normalisation over the last dimension; `weight` and `bias` are `[hidden]`.
@@ -151,16 +164,11 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When shapes or types do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    let tracked = x.track_op() || weight.track_op() || bias.track_op();
-    // candle's own kernel has no f64.
-    if tracked || x.dtype() == DType::F64 {
-        return candle_nn::ops::layer_norm_slow(x, weight, bias, eps as f32);
-    }
     let x = x.contiguous()?;
     if kernels::take(&[&x, weight, bias]) {
         return kernels::layer_norm(&x, weight, bias, eps);
     }
-    candle_nn::ops::layer_norm(&x, weight, bias, eps as f32)
+    composed::layer_norm(&x, weight, bias, eps)
 }
 
 /// Group normalisation of `x` `[n, channels, ..]` over `groups` groups of channels; `weight` and
@@ -175,27 +183,11 @@ pub fn group_norm(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    if kernels::take(&[x, weight, bias]) {
-        return kernels::group_norm(x, groups, weight, bias, eps);
+    let x = ready(x)?;
+    if kernels::take(&[&x, weight, bias]) {
+        return kernels::group_norm(&x, groups, weight, bias, eps);
     }
-    let dims = x.dims();
-    let (n, channels) = (dims[0], dims[1]);
-    let per_group = x.elem_count() / (n * groups).max(1);
-    let dtype = x.dtype();
-    let wide = at_least_f32(dtype);
-    let grouped = x.reshape((n, groups, per_group))?.to_dtype(wide)?;
-    let centred = grouped.broadcast_sub(&grouped.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let scale = (variance + eps)?.sqrt()?.recip()?;
-    let normed = centred.broadcast_mul(&scale)?.reshape(dims)?;
-    let mut per_channel = vec![1; dims.len()];
-    per_channel[1] = channels;
-    let weight = weight.to_dtype(wide)?.reshape(&per_channel[..])?;
-    let bias = bias.to_dtype(wide)?.reshape(&per_channel[..])?;
-    normed
-        .broadcast_mul(&weight)?
-        .broadcast_add(&bias)?
-        .to_dtype(dtype)
+    composed::group_norm(&x, groups, weight, bias, eps)
 }
 
 /// `max(x, 0)` that keeps NaN, as PyTorch's does. candle's makes 0 of it, and broken weights would
@@ -204,7 +196,7 @@ pub fn group_norm(
 /// # Errors
 /// When the device fails.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    x.lt(0f64)?.where_cond(&x.zeros_like()?, x)
+    activate::<kernels::Relu>(x, composed::relu)
 }
 
 /// `x * sigmoid(x)`.
@@ -212,10 +204,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    if kernels::take(&[x]) {
-        return kernels::elementwise::<kernels::Silu>(x);
-    }
-    x.silu()
+    activate::<kernels::Silu>(x, Tensor::silu)
 }
 
 /// `x * sigmoid(1.702 x)` (OpenAI CLIP's `QuickGELU`).
@@ -223,10 +212,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    if kernels::take(&[x]) {
-        return kernels::elementwise::<kernels::QuickGelu>(x);
-    }
-    x * candle_nn::ops::sigmoid(&(x * 1.702)?)?
+    activate::<kernels::QuickGelu>(x, composed::quick_gelu)
 }
 
 /// `x * Phi(x)` with the exact error function (PyTorch's `gelu(approximate="none")`).
@@ -234,10 +220,18 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the device fails.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    if kernels::take(&[x]) {
-        return kernels::elementwise::<kernels::GeluErf>(x);
+    activate::<kernels::GeluErf>(x, Tensor::gelu_erf)
+}
+
+fn activate<E: kernels::Elementwise + 'static>(
+    x: &Tensor,
+    composed: fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let x = ready(x)?;
+    if kernels::take(&[&x]) {
+        return kernels::elementwise::<E>(&x);
     }
-    x.gelu_erf()
+    composed(&x)
 }
 
 /// `a * gelu(b)` where `a` and `b` are the halves of the last dimension of `x` (diffusers'
@@ -250,10 +244,9 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     if width % 2 != 0 {
         candle_core::bail!("geglu: expected an even last dimension, found {width}")
     }
-    if kernels::take(&[x]) {
-        return kernels::geglu(x);
+    let x = ready(x)?;
+    if kernels::take(&[&x]) {
+        return kernels::geglu(&x);
     }
-    let value = x.narrow(D::Minus1, 0, width / 2)?;
-    let gate = x.narrow(D::Minus1, width / 2, width / 2)?.contiguous()?;
-    value * gelu_erf(&gate)?
+    composed::geglu(&x)
 }

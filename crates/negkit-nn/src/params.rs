@@ -16,6 +16,7 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::attention::AttentionBudget;
+use crate::product::Products;
 
 /// Named tensors that a model can be built from: a checkpoint file, or anything like it.
 pub trait TensorSource: Send + Sync {
@@ -68,6 +69,7 @@ struct Shared {
     dtype: DType,
     device: Device,
     attention: AttentionBudget,
+    products: Products,
     audit: Mutex<Audit>,
 }
 
@@ -212,6 +214,7 @@ impl Params {
                 dtype,
                 device: device.clone(),
                 attention: AttentionBudget::default(),
+                products: Products::default(),
                 audit: Mutex::new(Audit::default()),
             }),
             prefix: String::new(),
@@ -223,15 +226,28 @@ impl Params {
     /// To be called on a fresh tree, before any tensor is read.
     #[must_use]
     pub fn with_attention_budget(self, attention: AttentionBudget) -> Self {
+        self.with_settings(attention, self.shared.products)
+    }
+
+    /// The same parameters, for layers that compute their products so.
+    ///
+    /// To be called on a fresh tree, before any tensor is read.
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        self.with_settings(self.shared.attention, products)
+    }
+
+    fn with_settings(&self, attention: AttentionBudget, products: Products) -> Self {
         Self {
             shared: Arc::new(Shared {
                 source: self.shared.source.clone(),
                 dtype: self.shared.dtype,
                 device: self.shared.device.clone(),
                 attention,
+                products,
                 audit: Mutex::new(Audit::default()),
             }),
-            prefix: self.prefix,
+            prefix: self.prefix.clone(),
         }
     }
 
@@ -257,6 +273,11 @@ impl Params {
     /// Bound on the memory of attention scores, for the layers built from here.
     pub fn attention_budget(&self) -> AttentionBudget {
         self.shared.attention
+    }
+
+    /// How the layers built from here compute their products.
+    pub fn products(&self) -> Products {
+        self.shared.products
     }
 
     /// Whether the checkpoint has the tensor `name` below this position. Random and made
