@@ -9,7 +9,14 @@
 #![deny(missing_docs)]
 
 pub mod catalog;
+pub mod language;
+pub mod render;
 pub mod scene;
+pub mod sheet;
+pub mod truth;
 
 pub use catalog::{Colour, Kind, Place, State, Traits, Zone};
+pub use render::{render, render_picture};
 pub use scene::{Scene, Size, Thing, Wish, Worn};
+pub use sheet::contact_sheet;
+pub use truth::{Rendering, ThingTruth};
