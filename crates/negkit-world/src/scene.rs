@@ -181,6 +181,8 @@ impl Scene {
         for thing in &mut standing {
             let base = match thing.kind {
                 Kind::House | Kind::Tree => rng.random_range(0.72..0.80),
+                // On the water of beach and harbor, which ends there.
+                Kind::Boat => rng.random_range(0.66..0.70),
                 _ => rng.random_range(0.84..0.95),
             };
             thing.frame[1] = base - thing.frame[3];
