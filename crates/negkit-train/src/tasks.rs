@@ -1,5 +1,6 @@
 //! What can be trained: one [`Task`](crate::Task) for each kind of model.
 
+mod classes;
 pub mod contrastive;
 pub mod diffusion;
 mod draw;
@@ -7,3 +8,4 @@ mod export;
 pub mod pictures;
 pub mod segmentation;
 pub mod vae;
+pub mod vqa;

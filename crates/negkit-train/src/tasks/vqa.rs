@@ -1,0 +1,231 @@
+//! Training of mini-vqa: which answer of a closed list is right.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use negkit_checkpoint::Checkpoint;
+use negkit_clip::ClipVisionTower;
+use negkit_nn::{Ignored, Params, TensorSource};
+use negkit_text::ClipFiles;
+use negkit_text::tokenizer::ClipTokenizer;
+use negkit_vqa::mini::{MiniVqaConfig, MiniVqaModel, tokenize_questions};
+use serde_json::{Value, json};
+
+use super::classes::{count_right, cross_entropy};
+use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, engine, write_model};
+use crate::{ParamStore, StepLoss, Task, TrainError};
+
+/// Name of the model in messages.
+const MODEL: &str = "the mini-vqa in training";
+
+/// Pictures with questions, as many for each picture.
+#[derive(Debug, Clone)]
+pub struct VqaBatch {
+    /// Preprocessed pixels `[n, 3, side, side]`, f32.
+    pub pixels: Tensor,
+    /// `n * q` questions as rows of token ids, those of the first picture first.
+    pub questions: Vec<Vec<u32>>,
+    /// Index of every question's right answer in the configuration's list.
+    pub answers: Vec<u32>,
+}
+
+impl VqaBatch {
+    /// A batch of questions and answers in words; `examples` holds `n * q` of them, those of the
+    /// first picture first.
+    ///
+    /// # Errors
+    /// When a question is empty or too long for the model, or it cannot give an answer.
+    pub fn from_words(
+        pixels: Tensor,
+        examples: &[(&str, &str)],
+        config: &MiniVqaConfig,
+        tokenizer: &ClipTokenizer,
+    ) -> Result<Self, TrainError> {
+        let questions: Vec<&str> = examples.iter().map(|(question, _)| *question).collect();
+        let positions = config.question_config.max_position_embeddings;
+        let answers = examples.iter().map(|(question, answer)| {
+            let index = config.answer_index(answer).ok_or_else(|| {
+                TrainError::Task(format!(
+                    "has the answer '{answer}' to '{question}', which is none of the {} answers of \
+                     the configuration",
+                    config.answers.len()
+                ))
+            })?;
+            Ok(index as u32)
+        });
+        Ok(Self {
+            answers: answers.collect::<Result<_, TrainError>>()?,
+            questions: tokenize_questions(tokenizer, &questions, positions).map_err(engine)?,
+            pixels,
+        })
+    }
+}
+
+/// Where the pictures, questions and answers come from.
+pub trait VqaData: Sync {
+    /// The batch of step `step`: a pure function of the step.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn batch(&self, step: u64) -> Result<VqaBatch, TrainError>;
+
+    /// Held-out batches, the same at every call.
+    ///
+    /// # Errors
+    /// When the data cannot be read.
+    fn validation(&self) -> Result<Vec<VqaBatch>, TrainError>;
+
+    /// Further scores of a model, which are logged and decide nothing.
+    ///
+    /// # Errors
+    /// When the data cannot be read or the model cannot be run.
+    fn scores(&self, _model: &MiniVqaModel) -> Result<Vec<(&'static str, f64)>, TrainError> {
+        Ok(Vec::new())
+    }
+
+    /// What [`Task::recipe`] shall say of the data.
+    fn recipe(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// Trains a [`MiniVqaModel`].
+pub struct VqaTask<D> {
+    model: MiniVqaModel,
+    /// The same parameters without gradients.
+    serving: MiniVqaModel,
+    config: MiniVqaConfig,
+    device: Device,
+    data: D,
+}
+
+impl<D: VqaData> VqaTask<D> {
+    /// A task over the parameters of `store`: random ones, or those of [`store_from_clip`].
+    ///
+    /// # Errors
+    /// When the store's tensors do not fit the configuration.
+    pub fn new(store: &ParamStore, config: &MiniVqaConfig, data: D) -> Result<Self, TrainError> {
+        let params = store.params();
+        let model = MiniVqaModel::load(&params, config)?;
+        params.finish(MODEL, Ignored::default())?;
+        Ok(Self {
+            model,
+            serving: MiniVqaModel::load(&store.detached_params(), config)?,
+            config: config.clone(),
+            device: store.device().clone(),
+            data,
+        })
+    }
+
+    /// The model in training, as it serves: without gradients.
+    pub fn model(&self) -> &MiniVqaModel {
+        &self.serving
+    }
+
+    /// The mean loss of a batch, and how many answers are right.
+    fn score(&self, model: &MiniVqaModel, batch: &VqaBatch) -> Result<(Tensor, usize), TrainError> {
+        let (questions, answers) = (batch.questions.len(), batch.answers.len());
+        if questions == 0 || questions != answers {
+            return Err(TrainError::Task(format!(
+                "has {answers} answers to {questions} questions in a batch, expected as many, and \
+                 at least one"
+            )));
+        }
+        let known = self.config.answers.len() as u32;
+        if let Some(outside) = batch.answers.iter().find(|answer| **answer >= known) {
+            return Err(TrainError::Task(format!(
+                "has the answer {outside} in a batch, the configuration lists {known}"
+            )));
+        }
+        let pixels = batch.pixels.to_device(&self.device)?;
+        let logits = model.forward(&pixels, &batch.questions)?;
+        let wanted = Tensor::new(&batch.answers[..], &self.device)?;
+        let loss = cross_entropy(&logits, &wanted)?.mean_all()?;
+        Ok((loss, count_right(&logits, &batch.answers)?))
+    }
+}
+
+impl<D: VqaData> Task for VqaTask<D> {
+    type Batch = VqaBatch;
+
+    fn batch(&self, step: u64) -> Result<VqaBatch, TrainError> {
+        self.data.batch(step)
+    }
+
+    fn loss(&self, batch: VqaBatch) -> Result<StepLoss, TrainError> {
+        let (loss, right) = self.score(&self.model, &batch)?;
+        let accuracy = right as f64 / batch.answers.len() as f64;
+        Ok(StepLoss {
+            loss,
+            metrics: vec![("accuracy", accuracy)],
+        })
+    }
+
+    /// `loss` and `accuracy` over all held-out questions, then the data's own scores.
+    fn validate(&self) -> Result<Vec<(&'static str, f64)>, TrainError> {
+        let (mut loss, mut right, mut questions) = (0., 0, 0);
+        for batch in self.data.validation()? {
+            let (mean, hits) = self.score(&self.serving, &batch)?;
+            loss += f64::from(mean.to_scalar::<f32>()?) * batch.answers.len() as f64;
+            right += hits;
+            questions += batch.answers.len();
+        }
+        if questions == 0 {
+            return Err(TrainError::Task("has no held-out questions".to_owned()));
+        }
+        let count = questions as f64;
+        let mut scores = vec![("loss", loss / count), ("accuracy", right as f64 / count)];
+        scores.extend(self.data.scores(&self.serving)?);
+        Ok(scores)
+    }
+
+    fn recipe(&self) -> Value {
+        json!({ "model": self.config, "data": self.data.recipe() })
+    }
+}
+
+/// Parameters of a mini-vqa whose vision tower is that of `clip` and whose other parts are random.
+///
+/// # Errors
+/// When `clip` has no vision tower of the sizes in the configuration, or the device fails.
+pub fn store_from_clip(
+    config: &MiniVqaConfig,
+    clip: &ClipFiles,
+    seed: u64,
+    device: &Device,
+) -> Result<ParamStore, TrainError> {
+    let of_clip = Params::new(clip.tensors().clone(), DType::F32, device);
+    ClipVisionTower::load(&of_clip, &config.vision_config)?;
+    of_clip.finish("the vision tower of a mini-vqa", ClipFiles::NOT_VISION)?;
+
+    let random = ParamStore::random(seed, device);
+    MiniVqaModel::load(&random.params(), config)?;
+    let start = random.tensors()?.into_iter().map(|(name, value)| {
+        let is_vision = clip.tensors().get(&name).is_some();
+        let value = match is_vision {
+            true => clip.tensors().load(&name, DType::F32, &Device::Cpu)?,
+            false => value,
+        };
+        Ok((name, value))
+    });
+    let start = start.collect::<Result<Vec<_>, TrainError>>()?;
+    ParamStore::from_tensors(Arc::new(Checkpoint::from_tensors(start)?), device)
+}
+
+/// Writes a folder that [`negkit_vqa::mini::MiniVqa::load`] takes: `config.json`, the tokenizer and
+/// `preprocessor_config.json` of the CLIP in the folder `clip`, and the parameters in f16.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn export_vqa(
+    store: &ParamStore,
+    config: &MiniVqaConfig,
+    clip: &Path,
+    folder: &Path,
+) -> Result<(), TrainError> {
+    copy_files(clip, folder, &TOKENIZER_FILES)?;
+    copy_files(clip, folder, &["preprocessor_config.json"])?;
+    let config = format!("{:#}\n", json!(config));
+    write_model(store, &config, folder, TRANSFORMERS_WEIGHTS)
+}
