@@ -547,3 +547,98 @@ fn read_f32(stored: &SafeTensors<'_>, name: &str, var: &Var) -> Option<Vec<f32>>
             .collect()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use negkit_checkpoint::Checkpoint;
+    use negkit_nn::TensorSource;
+
+    use super::*;
+
+    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+        assert_eq!(a.dims(), b.dims());
+        let difference = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        difference.max(0).unwrap().to_scalar().unwrap()
+    }
+
+    #[test]
+    fn twenty_steps_are_those_of_pytorch() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../eval/parity/fixtures/training"
+        );
+        let fixture = Checkpoint::open(Path::new(folder).join("adamw.safetensors")).unwrap();
+        let read = |name: String| fixture.load(&name, DType::F32, &Device::Cpu).unwrap();
+        let names = ["weight", "bias", "scale"];
+        let parameters: Vec<(String, Var)> = names
+            .iter()
+            .map(|name| {
+                let var = Var::from_tensor(&read(format!("start.{name}"))).unwrap();
+                ((*name).to_owned(), var)
+            })
+            .collect();
+        let settings = AdamWSettings {
+            betas: (0.9, 0.98),
+            eps: 1e-6,
+            weight_decay: 0.1,
+            ema: Some(0.99),
+        };
+        let mut optimizer = AdamW::new(parameters.clone(), settings).unwrap();
+        let norms: Vec<f32> = read("norm".to_owned()).to_vec1().unwrap();
+        for (step, expected_norm) in norms.into_iter().enumerate() {
+            // The gradient of sum(g w) by w is g.
+            let products = parameters.iter().map(|(name, var)| {
+                let gradient = read(format!("gradient.{name}")).get(step).unwrap();
+                (var.as_tensor() * gradient).unwrap().sum_all().unwrap()
+            });
+            let loss = products.reduce(|a, b| (a + b).unwrap()).unwrap();
+            let gradients = loss.backward().unwrap();
+            let norm = optimizer.gradient_norm(&gradients).unwrap();
+            let off = (norm / f64::from(expected_norm) - 1.).abs();
+            assert!(off < 1e-6, "norm at step {step}: {off}");
+            let rate = 0.01 * ((step + 1) as f64 / 5.).min(1.);
+            let scale = AdamW::clip_scale(norm, Some(1.5));
+            optimizer.update(&gradients, rate, scale).unwrap();
+            for (name, var) in &parameters {
+                let expected = read(format!("after.{name}")).get(step).unwrap();
+                let off = largest_difference(var, &expected);
+                assert!(off < 1e-6, "{name} at step {step}: {off}");
+            }
+        }
+        let last: Vec<Tensor> = parameters.iter().map(|(_, v)| v.copy().unwrap()).collect();
+        optimizer.swap_average().unwrap();
+        for (name, var) in &parameters {
+            let off = largest_difference(var, &read(format!("average.{name}")));
+            assert!(off < 1e-6, "average of {name}: {off}");
+        }
+        optimizer.swap_average().unwrap();
+        for ((name, var), last) in parameters.iter().zip(&last) {
+            assert_eq!(largest_difference(var, last), 0., "{name}");
+        }
+    }
+
+    #[test]
+    fn a_large_parameter_is_updated_in_every_chunk() {
+        let count = 3 * CHUNK + 5;
+        let var = Var::ones(count, DType::F32, &Device::Cpu).unwrap();
+        let settings = AdamWSettings {
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+            weight_decay: 0.,
+            ema: None,
+        };
+        let mut optimizer = AdamW::new(vec![("w".to_owned(), var.clone())], settings).unwrap();
+        let loss = var.as_tensor().sum_all().unwrap();
+        let gradients = loss.backward().unwrap();
+        let norm = optimizer.gradient_norm(&gradients).unwrap();
+        assert!((norm - (count as f64).sqrt()).abs() < 1e-9);
+        optimizer.update(&gradients, 0.25, 1.).unwrap();
+        // The first step of Adam has the length of the rate, whatever the gradient.
+        for value in var.to_vec1::<f32>().unwrap() {
+            assert!((value - 0.75).abs() < 1e-6, "{value}");
+        }
+    }
+}

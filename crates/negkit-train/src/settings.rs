@@ -183,7 +183,7 @@ mod tests {
         near(9, 2.);
         near(10, 2.);
         near(109, 0.2);
-        assert!((1.09..1.11).contains(&settings.rate(59)));
+        assert!((1.11..1.12).contains(&settings.rate(59)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Named parameters of a model in training.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -251,6 +252,17 @@ impl ParamStore {
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ParamStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (all, trainable) = self.sizes();
+        f.debug_struct("ParamStore")
+            .field("origin", &self.origin())
+            .field("values", &all)
+            .field("trainable", &trainable)
+            .finish_non_exhaustive()
     }
 }
 
