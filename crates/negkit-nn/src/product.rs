@@ -3,6 +3,11 @@
 //! The exact product is the crate gemm's; see [`Products`] for the other. A transposed matrix is
 //! another pair of strides, so no caller ever transposes anything in memory.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+#[cfg(test)]
+mod tests;
+
 use candle_core::{Result, bail};
 
 /// How products of f32 matrices are computed on a CPU.
@@ -109,7 +114,7 @@ impl<'a> MatrixMut<'a> {
             values,
             rows,
             columns,
-            row_stride,
+            row_stride: row_stride.max(columns),
         })
     }
 
@@ -137,6 +142,34 @@ pub(crate) enum Output {
     Add,
 }
 
+impl Products {
+    /// Whether products are rounded on this machine.
+    pub(crate) fn rounded(self) -> bool {
+        self == Self::Bf16 && amx::available()
+    }
+}
+
+/// Where there is no such processor.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod amx {
+    use super::{MatrixMut, Output, Part, Threads};
+
+    pub(super) fn available() -> bool {
+        false
+    }
+
+    pub(super) fn multiply(
+        _: &[Part],
+        _: &[Part],
+        _: &[usize],
+        _: &[usize],
+        _: MatrixMut,
+        _: Output,
+        _: Threads,
+    ) {
+    }
+}
+
 /// `out = a b`, or `out += a b`.
 ///
 /// The result depends on the matrices alone, not on timing.
@@ -145,7 +178,7 @@ pub(crate) fn multiply(
     b: Matrix,
     out: MatrixMut,
     output: Output,
-    _products: Products,
+    products: Products,
     threads: Threads,
 ) -> Result<()> {
     if a.columns != b.rows || a.rows != out.rows || b.columns != out.columns {
@@ -162,10 +195,85 @@ pub(crate) fn multiply(
     if out.rows == 0 || out.columns == 0 {
         return Ok(());
     }
-    exact(a, b, out, output, threads);
+    if a.columns == 0 {
+        if output == Output::Set {
+            out.values
+                .chunks_mut(out.row_stride)
+                .take(out.rows)
+                .for_each(|row| row[..out.columns].fill(0.));
+        }
+        return Ok(());
+    }
+    if products.rounded() {
+        let (steps, columns) = ([a.columns], [b.columns]);
+        let (a, b) = ([Part::from(a)], [Part::from(b.t())]);
+        amx::multiply(&a, &b, &steps, &columns, out, output, threads);
+    } else {
+        exact(a, b, out, output, threads);
+    }
     Ok(())
 }
 
+/// A part of a factor for [`multiply_parts`]: lines that belong to rows or columns of the output, and
+/// steps that are summed over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    values: &'a [f32],
+    layout: PartLayout<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum PartLayout<'a> {
+    Strided {
+        line: usize,
+        step: usize,
+    },
+    /// Lines are rows of `width` values, those of the list.
+    Lines {
+        list: &'a [Pixel],
+        width: usize,
+    },
+    /// Steps are rows of `width` values, those of the list.
+    Steps {
+        list: &'a [Pixel],
+        width: usize,
+    },
+}
+
+/// The index of a row, or a row of zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pixel(u32);
+
+impl Pixel {
+    const ZEROS: u32 = u32::MAX;
+
+    fn get(self) -> Option<usize> {
+        (self.0 != Self::ZEROS).then_some(self.0 as usize)
+    }
+}
+
+impl From<Option<usize>> for Pixel {
+    fn from(index: Option<usize>) -> Self {
+        Self(
+            index
+                .and_then(|index| u32::try_from(index).ok())
+                .unwrap_or(Self::ZEROS),
+        )
+    }
+}
+
+impl<'a> From<Matrix<'a>> for Part<'a> {
+    /// Lines are the rows of the matrix.
+    fn from(matrix: Matrix<'a>) -> Self {
+        Self {
+            values: matrix.values,
+            layout: PartLayout::Strided {
+                line: matrix.row_stride,
+                step: matrix.column_stride,
+            },
+        }
+    }
+}
 /// The product of matrices whose sizes fit.
 #[allow(
     unsafe_code,

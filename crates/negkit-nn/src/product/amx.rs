@@ -1,0 +1,595 @@
+//! Products of bf16 factors with f32 sums, on Intel's AMX tiles.
+//!
+//! A tile of the left factor holds 16 lines of 32 steps, `[line][step]`; one of the right factor holds
+//! 32 steps of 16 lines, `[pair of steps][line][2]`; `tdpbf16ps` adds their product to a tile of
+//! 16 x 16 f32. Both are filled from f32 in whatever layout: the two forms differ by a transposition
+//! of 16 x 16 pairs, so that lines that follow each other in memory cost as little as steps that do.
+//!
+//! The right factor is packed first, as many steps at a time as stay in the cache; then every panel of
+//! 32 rows of the left one is packed and multiplied by all of it. Every sum is taken in the order of
+//! the steps, so that the number of threads does not change the result.
+
+#![allow(
+    unsafe_code,
+    reason = "Rust has no stable intrinsics for AMX, only inline assembly, and AVX-512 loads take \
+              pointers"
+)]
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+use super::{MatrixMut, Output, Part, PartLayout, Threads};
+
+/// Lines of a tile.
+const LINES: usize = 16;
+/// Steps of a tile: of the dimension that is summed over.
+const STEPS: usize = 32;
+/// Lines of a panel: two tiles.
+const PANEL: usize = 2 * LINES;
+
+/// 64 bytes of packed bf16, and a line of the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u16; STEPS]);
+
+type Tile = [Line; LINES];
+
+const EMPTY: Tile = [Line([0; STEPS]); LINES];
+
+/// Whether this processor and this kernel let the process use AMX in bf16. Asks once.
+pub(super) fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| has_instructions() && permitted())
+}
+
+fn has_instructions() -> bool {
+    const AMX_BF16: u32 = 1 << 22;
+    const AMX_TILE: u32 = 1 << 24;
+    let wide = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16");
+    if !wide || __cpuid(0).eax < 7 {
+        return false;
+    }
+    let features = __cpuid_count(7, 0).edx;
+    features & AMX_BF16 != 0 && features & AMX_TILE != 0
+}
+
+/// Asks the kernel for the tiles' state, which it does not save unless asked to.
+fn permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: this request takes a number, touches no memory of ours, and fails with an error where
+    // the kernel does not know it.
+    let refused = unsafe {
+        libc::syscall(
+            libc::SYS_arch_prctl,
+            ARCH_REQ_XCOMP_PERM,
+            XFEATURE_XTILEDATA,
+        )
+    };
+    refused == 0
+}
+
+/// The tiles of this thread in use; they are given back when this is dropped.
+struct Tiles(());
+
+impl Tiles {
+    /// `available()` must have been true.
+    fn configure() -> Self {
+        #[repr(C, align(64))]
+        struct Configuration {
+            palette: u8,
+            start_row: u8,
+            reserved: [u8; 14],
+            bytes_a_row: [u16; 16],
+            rows: [u8; 16],
+        }
+        let mut configuration = Configuration {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            bytes_a_row: [0; 16],
+            rows: [0; 16],
+        };
+        configuration.bytes_a_row[..8].fill(64);
+        configuration.rows[..8].fill(LINES as u8);
+        // SAFETY: the processor has the instruction and the kernel permitted it (`available`); it
+        // reads the 64 bytes of `configuration`, whose fields are laid out as it wants them.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) }
+        Self(())
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: as for `ldtilecfg`; no product is under way, since it borrows `self`.
+        unsafe { asm!("tilerelease", options(nomem, nostack)) }
+    }
+}
+
+/// `out = sum over i of a[i] b[i]`, or `out +=` it.
+///
+/// `steps[i]` is the size of the dimension that the `i`th product sums over. `b` holds for every `i`
+/// one part for each of `columns`, which lie side by side in the output. `available()` must be true.
+pub(super) fn multiply(
+    a: &[Part],
+    b: &[Part],
+    steps: &[usize],
+    columns: &[usize],
+    out: MatrixMut,
+    output: Output,
+    threads: Threads,
+) {
+    /// Bytes of the right factor that are packed at a time: what leaves room in a core's L2.
+    const BUDGET: usize = 1 << 20;
+    let MatrixMut {
+        values,
+        rows,
+        row_stride,
+        columns: width,
+    } = out;
+    let values = &mut values[..(rows - 1) * row_stride + width];
+    let steps = split(steps, STEPS);
+    let panels = split(columns, PANEL);
+    let product = Product {
+        a,
+        b,
+        parts: columns.len(),
+        offsets: columns
+            .iter()
+            .scan(0, |end, size| {
+                *end += size;
+                Some(*end - size)
+            })
+            .collect(),
+        rows,
+        row_stride,
+    };
+    let at_a_time = (BUDGET / (panels.len() * 2 * size_of::<Tile>())).max(8);
+    let mut right = Buffer::take(panels.len() * at_a_time.min(steps.len()) * 2);
+    for (group, steps) in steps.chunks(at_a_time).enumerate() {
+        let size = 2 * steps.len();
+        let right = &mut right.tiles[..panels.len() * size];
+        let add = group > 0 || output == Output::Add;
+        match threads {
+            Threads::All => {
+                // Tasks small enough that a core which is busy elsewhere gets fewer of them.
+                let task = rows.div_ceil(4 * rayon::current_num_threads());
+                let task = task.clamp(PANEL, 8 * PANEL).next_multiple_of(PANEL);
+                let tasks = right.par_chunks_mut(size).zip(&panels);
+                tasks.for_each(|(tiles, panel)| product.pack_right(*panel, steps, tiles));
+                let tasks = values.par_chunks_mut(task * row_stride).enumerate();
+                tasks.for_each(|(i, values)| {
+                    product.rows(i * task, task, values, (&panels, steps, right), add);
+                });
+            }
+            Threads::One => {
+                for (tiles, panel) in right.chunks_exact_mut(size).zip(&panels) {
+                    product.pack_right(*panel, steps, tiles);
+                }
+                product.rows(0, rows, values, (&panels, steps, right), add);
+            }
+        }
+    }
+}
+
+/// A range of one part of a dimension.
+#[derive(Clone, Copy)]
+struct Range {
+    part: usize,
+    first: usize,
+    count: usize,
+}
+
+/// Ranges of `length` at most that cover parts of these sizes.
+fn split(sizes: &[usize], length: usize) -> Vec<Range> {
+    let parts = sizes.iter().enumerate();
+    parts
+        .flat_map(|(part, size)| {
+            (0..*size).step_by(length).map(move |first| Range {
+                part,
+                first,
+                count: length.min(size - first),
+            })
+        })
+        .collect()
+}
+
+struct Product<'a> {
+    a: &'a [Part<'a>],
+    b: &'a [Part<'a>],
+    /// Parts of the columns.
+    parts: usize,
+    /// The first column of every part.
+    offsets: Vec<usize>,
+    rows: usize,
+    row_stride: usize,
+}
+
+impl Product<'_> {
+    /// Packs a panel of columns: two tiles for every step.
+    fn pack_right(&self, panel: Range, steps: &[Range], tiles: &mut [Tile]) {
+        for (tiles, step) in tiles.chunks_exact_mut(2).zip(steps) {
+            let part = &self.b[step.part * self.parts + panel.part];
+            pack(part, panel, *step, Form::Pairs, tiles);
+        }
+    }
+
+    /// Multiplies `count` rows at most, from `first` on; `values` begins with the first of them.
+    fn rows(
+        &self,
+        first: usize,
+        count: usize,
+        values: &mut [f32],
+        (panels, steps, right): (&[Range], &[Range], &[Tile]),
+        add: bool,
+    ) {
+        let count = count.min(self.rows - first);
+        let mut left = Buffer::take(2 * steps.len());
+        let left = &mut left.tiles[..2 * steps.len()];
+        let tiles = Tiles::configure();
+        for row in (0..count).step_by(PANEL) {
+            let lines = Range {
+                part: 0,
+                first: first + row,
+                count: PANEL.min(count - row),
+            };
+            for (tiles, step) in left.chunks_exact_mut(2).zip(steps) {
+                pack(&self.a[step.part], lines, *step, Form::Lines, tiles);
+            }
+            let values = &mut values[row * self.row_stride..];
+            for (panel, right) in panels.iter().zip(right.chunks_exact(left.len())) {
+                let at = self.offsets[panel.part] + panel.first;
+                let block = Block {
+                    values: &mut values[at..],
+                    rows: lines.count,
+                    columns: panel.count,
+                    stride: self.row_stride,
+                };
+                tiles.multiply(left, right, block, add);
+            }
+        }
+    }
+}
+
+/// A part of the output: 32 x 32 at most.
+struct Block<'a> {
+    values: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl Tiles {
+    /// The product of two packed panels of the same length, set to `block` or added to it.
+    fn multiply(&self, left: &[Tile], right: &[Tile], block: Block, add: bool) {
+        let Block {
+            values,
+            rows,
+            columns,
+            stride,
+        } = block;
+        if rows.is_multiple_of(LINES) && columns.is_multiple_of(LINES) {
+            return self.multiply_whole(left, right, values, stride, [rows, columns], add);
+        }
+        let mut whole = [0f32; PANEL * PANEL];
+        if add {
+            for row in 0..rows {
+                let from = &values[row * stride..][..columns];
+                whole[row * PANEL..][..columns].copy_from_slice(from);
+            }
+        }
+        let sizes = [rows, columns].map(|size| size.next_multiple_of(LINES));
+        self.multiply_whole(left, right, &mut whole, PANEL, sizes, add);
+        for row in 0..rows {
+            let to = &mut values[row * stride..][..columns];
+            to.copy_from_slice(&whole[row * PANEL..][..columns]);
+        }
+    }
+
+    /// [`Tiles::multiply`] for one or two whole tiles in both directions.
+    fn multiply_whole(
+        &self,
+        left: &[Tile],
+        right: &[Tile],
+        values: &mut [f32],
+        stride: usize,
+        [rows, columns]: [usize; 2],
+        add: bool,
+    ) {
+        assert!(left.len() == right.len() && left.len() >= 2 && left.len().is_multiple_of(2));
+        assert!((LINES..=PANEL).contains(&rows) && (LINES..=PANEL).contains(&columns));
+        let values = &mut values[..(rows - 1) * stride + columns];
+        let upper = values.as_mut_ptr();
+        let lower = upper.wrapping_add(LINES * stride);
+        // SAFETY: the tiles are configured as 16 rows of 64 bytes, which `self` is the proof of.
+        // `left` and `right` hold `steps` pairs of such tiles each, checked above, and the loop reads
+        // one pair a step. Of the output, `rows` rows of `columns` values are read and written,
+        // `stride` values apart, which lie in `values` as sliced above: the second tile in a
+        // direction is touched only where that direction has 32. Only tiles, named as clobbered, and
+        // the registers given are changed.
+        macro_rules! product {
+            ($zero:literal, $load:literal, $step:literal, $store:literal) => {
+                unsafe {
+                    asm!(
+                        "test {add}, {add}",
+                        "jnz 3f",
+                        $zero,
+                        "jmp 2f",
+                        "3:",
+                        $load,
+                        "2:",
+                        $step,
+                        "add {a}, 2048",
+                        "add {b}, 2048",
+                        "dec {n}",
+                        "jnz 2b",
+                        $store,
+                        a = inout(reg) left.as_ptr() => _,
+                        b = inout(reg) right.as_ptr() => _,
+                        n = inout(reg) left.len() / 2 => _,
+                        line = in(reg) size_of::<Line>(),
+                        upper = in(reg) upper,
+                        lower = in(reg) lower,
+                        stride = in(reg) stride * size_of::<f32>(),
+                        add = in(reg) usize::from(add),
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack)
+                    )
+                }
+            };
+        }
+        match (rows > LINES, columns > LINES) {
+            (true, true) => product!(
+                "tilezero tmm0\n tilezero tmm1\n tilezero tmm2\n tilezero tmm3",
+                "tileloadd tmm0, [{upper} + {stride}]\n tileloadd tmm1, [{upper} + {stride} + 64]
+                 tileloadd tmm2, [{lower} + {stride}]\n tileloadd tmm3, [{lower} + {stride} + 64]",
+                "tileloadd tmm4, [{a} + {line}]\n tileloadd tmm6, [{b} + {line}]
+                 tdpbf16ps tmm0, tmm4, tmm6
+                 tileloadd tmm7, [{b} + {line} + 1024]\n tdpbf16ps tmm1, tmm4, tmm7
+                 tileloadd tmm5, [{a} + {line} + 1024]\n tdpbf16ps tmm2, tmm5, tmm6
+                 tdpbf16ps tmm3, tmm5, tmm7",
+                "tilestored [{upper} + {stride}], tmm0\n tilestored [{upper} + {stride} + 64], tmm1
+                 tilestored [{lower} + {stride}], tmm2\n tilestored [{lower} + {stride} + 64], tmm3"
+            ),
+            (true, false) => product!(
+                "tilezero tmm0\n tilezero tmm2",
+                "tileloadd tmm0, [{upper} + {stride}]\n tileloadd tmm2, [{lower} + {stride}]",
+                "tileloadd tmm4, [{a} + {line}]\n tileloadd tmm6, [{b} + {line}]
+                 tdpbf16ps tmm0, tmm4, tmm6
+                 tileloadd tmm5, [{a} + {line} + 1024]\n tdpbf16ps tmm2, tmm5, tmm6",
+                "tilestored [{upper} + {stride}], tmm0\n tilestored [{lower} + {stride}], tmm2"
+            ),
+            (false, true) => product!(
+                "tilezero tmm0\n tilezero tmm1",
+                "tileloadd tmm0, [{upper} + {stride}]\n tileloadd tmm1, [{upper} + {stride} + 64]",
+                "tileloadd tmm4, [{a} + {line}]\n tileloadd tmm6, [{b} + {line}]
+                 tdpbf16ps tmm0, tmm4, tmm6
+                 tileloadd tmm7, [{b} + {line} + 1024]\n tdpbf16ps tmm1, tmm4, tmm7",
+                "tilestored [{upper} + {stride}], tmm0\n tilestored [{upper} + {stride} + 64], tmm1
+                 /* {lower} */"
+            ),
+            (false, false) => product!(
+                "tilezero tmm0",
+                "tileloadd tmm0, [{upper} + {stride}]",
+                "tileloadd tmm4, [{a} + {line}]\n tileloadd tmm6, [{b} + {line}]
+                 tdpbf16ps tmm0, tmm4, tmm6",
+                "tilestored [{upper} + {stride}], tmm0 /* {lower} */"
+            ),
+        }
+    }
+}
+
+/// How a tile is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `[line][step]`: the left factor.
+    Lines,
+    /// `[pair of steps][line][2]`: the right factor.
+    Pairs,
+}
+
+/// Fills two tiles with 32 lines at most of `part`; what is left over is zero. The second one is left
+/// alone where the first holds all lines.
+fn pack(part: &Part, lines: Range, step: Range, form: Form, tiles: &mut [Tile]) {
+    for (i, tile) in tiles.iter_mut().enumerate() {
+        let done = i * LINES;
+        if done < lines.count {
+            let lines = Range {
+                first: lines.first + done,
+                count: LINES.min(lines.count - done),
+                ..lines
+            };
+            pack_tile(part, lines, step, form, tile);
+        }
+    }
+}
+
+fn pack_tile(part: &Part, lines: Range, step: Range, form: Form, tile: &mut Tile) {
+    let mut by_line: [&[f32]; LINES] = [&[]; LINES];
+    let mut by_step: [&[f32]; STEPS] = [&[]; STEPS];
+    let values = part.values;
+    match part.layout {
+        PartLayout::Strided {
+            line,
+            step: step_stride,
+        } => {
+            let start = lines.first * line + step.first * step_stride;
+            if step_stride == 1 {
+                for (i, to) in by_line.iter_mut().take(lines.count).enumerate() {
+                    *to = &values[start + i * line..][..step.count];
+                }
+            } else if line == 1 {
+                for (i, to) in by_step.iter_mut().take(step.count).enumerate() {
+                    *to = &values[start + i * step_stride..][..lines.count];
+                }
+                // SAFETY: see below.
+                return unsafe { pack_steps(&by_step, form, tile) };
+            } else {
+                let mut dense = [[0f32; STEPS]; LINES];
+                for (i, to) in dense.iter_mut().take(lines.count).enumerate() {
+                    for (j, to) in to.iter_mut().take(step.count).enumerate() {
+                        *to = values[start + i * line + j * step_stride];
+                    }
+                }
+                // SAFETY: see below.
+                return unsafe { pack_lines(&dense.each_ref().map(|l| &l[..]), form, tile) };
+            }
+        }
+        PartLayout::Lines { list, width } => {
+            let list = &list[lines.first..][..lines.count];
+            for (to, line) in by_line.iter_mut().zip(list) {
+                if let Some(line) = line.get() {
+                    *to = &values[line * width + step.first..][..step.count];
+                }
+            }
+        }
+        PartLayout::Steps { list, width } => {
+            let list = &list[step.first..][..step.count];
+            for (to, step) in by_step.iter_mut().zip(list) {
+                if let Some(step) = step.get() {
+                    *to = &values[step * width + lines.first..][..lines.count];
+                }
+            }
+            // SAFETY: see below.
+            return unsafe { pack_steps(&by_step, form, tile) };
+        }
+    }
+    // SAFETY: nothing is packed before `available` found the instruction sets.
+    unsafe { pack_lines(&by_line, form, tile) }
+}
+
+/// Packs lines whose steps follow each other in memory. Lines have 32 steps at most.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pack_lines(lines: &[&[f32]; LINES], form: Form, tile: &mut Tile) {
+    let mut rows = [_mm512_setzero_si512(); LINES];
+    for (row, line) in rows.iter_mut().zip(lines) {
+        let (low, high) = line.split_at(line.len().min(LINES));
+        *row = to_bf16(load(low), load(high));
+    }
+    if form == Form::Pairs {
+        transpose(&mut rows);
+    }
+    store(&rows, tile);
+}
+
+/// Packs steps whose lines follow each other in memory. Steps have 16 lines at most.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pack_steps(steps: &[&[f32]; STEPS], form: Form, tile: &mut Tile) {
+    // Words 0, 16, 1, 17, …: a line's two steps side by side.
+    let mut order = [0u16; 32];
+    for (i, to) in order.iter_mut().enumerate() {
+        *to = (i / 2 + i % 2 * 16) as u16;
+    }
+    // SAFETY: 64 bytes are read from an array of that size.
+    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    let mut rows = [_mm512_setzero_si512(); LINES];
+    for (row, pair) in rows.iter_mut().zip(steps.chunks_exact(2)) {
+        *row = _mm512_permutexvar_epi16(order, to_bf16(load(pair[0]), load(pair[1])));
+    }
+    if form == Form::Lines {
+        transpose(&mut rows);
+    }
+    store(&rows, tile);
+}
+
+/// The first 16 values at most, and zeros.
+#[target_feature(enable = "avx512f")]
+fn load(values: &[f32]) -> __m512 {
+    if let Some(all) = values.first_chunk::<LINES>() {
+        // SAFETY: 16 values are read from an array of as many.
+        return unsafe { _mm512_loadu_ps(all.as_ptr()) };
+    }
+    let mask = (1u16 << values.len()) - 1;
+    // SAFETY: with this mask as many values are read as there are, below 16.
+    unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr()) }
+}
+
+/// 32 values as bf16, rounded to nearest.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn to_bf16(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: both types are 512 bits without meaning of their own.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn store(rows: &[__m512i; LINES], tile: &mut Tile) {
+    for (row, line) in rows.iter().zip(tile) {
+        // SAFETY: a line is 64 bytes, aligned to as many.
+        unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), *row) };
+    }
+}
+
+/// Transposes 16 x 16 pairs: blocks of 4 x 4 in the four lanes of the registers, then the lanes.
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: &mut [__m512i; LINES]) {
+    for four in rows.as_chunks_mut::<4>().0 {
+        let [a, b, c, d] = *four;
+        let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        *four = [
+            _mm512_unpacklo_epi64(ab_low, cd_low),
+            _mm512_unpackhi_epi64(ab_low, cd_low),
+            _mm512_unpacklo_epi64(ab_high, cd_high),
+            _mm512_unpackhi_epi64(ab_high, cd_high),
+        ];
+    }
+    /// Lanes 0 and 2 of both registers.
+    const EVEN: i32 = 0x88;
+    /// Lanes 1 and 3 of both registers.
+    const ODD: i32 = 0xdd;
+    for j in 0..4 {
+        let (a, b) = (rows[j], rows[4 + j]);
+        let (c, d) = (rows[8 + j], rows[12 + j]);
+        let ab = [
+            _mm512_shuffle_i32x4::<EVEN>(a, b),
+            _mm512_shuffle_i32x4::<ODD>(a, b),
+        ];
+        let cd = [
+            _mm512_shuffle_i32x4::<EVEN>(c, d),
+            _mm512_shuffle_i32x4::<ODD>(c, d),
+        ];
+        rows[j] = _mm512_shuffle_i32x4::<EVEN>(ab[0], cd[0]);
+        rows[4 + j] = _mm512_shuffle_i32x4::<EVEN>(ab[1], cd[1]);
+        rows[8 + j] = _mm512_shuffle_i32x4::<ODD>(ab[0], cd[0]);
+        rows[12 + j] = _mm512_shuffle_i32x4::<ODD>(ab[1], cd[1]);
+    }
+}
+
+/// Memory for packed tiles that a thread uses again: fresh pages would cost more than the packing.
+struct Buffer {
+    tiles: Vec<Tile>,
+}
+
+thread_local! {
+    /// A stack, for a thread may hold several: those of the right factor and of the left one, and,
+    /// while it waits for others, those of another product.
+    static SPARE: Cell<Vec<Vec<Tile>>> = const { Cell::new(Vec::new()) };
+}
+
+impl Buffer {
+    /// `count` tiles of any content.
+    fn take(count: usize) -> Self {
+        let mut spare = SPARE.take();
+        let mut tiles = spare.pop().unwrap_or_default();
+        SPARE.set(spare);
+        if tiles.len() < count {
+            tiles.resize(count, EMPTY);
+        }
+        Self { tiles }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut spare = SPARE.take();
+        spare.push(std::mem::take(&mut self.tiles));
+        SPARE.set(spare);
+    }
+}
