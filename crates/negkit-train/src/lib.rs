@@ -29,6 +29,7 @@ mod settings;
 mod store;
 mod task;
 pub mod tasks;
+mod tokenizer;
 mod trainer;
 
 pub use error::TrainError;
@@ -37,4 +38,5 @@ pub use optimizer::{AdamW, AdamWSettings};
 pub use settings::{Keep, Schedule, TrainSettings};
 pub use store::ParamStore;
 pub use task::{StepLoss, Task};
+pub use tokenizer::TrainedTokenizer;
 pub use trainer::{Summary, train};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
-use negkit_nn::{Params, TensorFactory, TensorSource};
+use negkit_nn::{Params, Products, TensorFactory, TensorSource};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +27,7 @@ type Override = Box<dyn Fn(&str, &[usize]) -> Option<Init> + Send + Sync>;
 #[derive(Clone)]
 pub struct ParamStore {
     inner: Arc<Inner>,
+    products: Products,
 }
 
 struct Inner {
@@ -99,6 +100,7 @@ impl ParamStore {
 
     fn new(origin: Origin, device: &Device, entries: BTreeMap<String, Entry>) -> Self {
         Self {
+            products: Products::Bf16,
             inner: Arc::new(Inner {
                 origin,
                 device: device.clone(),
@@ -108,6 +110,13 @@ impl ParamStore {
                 }),
             }),
         }
+    }
+
+    /// The same store, for models in training that compute their products so. Without this it is
+    /// [`Products::Bf16`].
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        Self { products, ..self }
     }
 
     /// The device that the parameters are on.
@@ -120,11 +129,12 @@ impl ParamStore {
     ///
     /// A store from a checkpoint reports missing and misshapen tensors at [`Params::finish`].
     pub fn params(&self) -> Params {
-        self.build(true)
+        self.build(true).with_products(self.products)
     }
 
     /// The same parameters, all detached: a model built from these sees every update and computes
-    /// no gradients, which is faster. For validation, and for parts that only serve.
+    /// no gradients, which is faster. For validation, and for parts that only serve. Products are
+    /// exact, as in inference, unless [`Params::with_products`] says otherwise.
     pub fn detached_params(&self) -> Params {
         self.build(false)
     }
