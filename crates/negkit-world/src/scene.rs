@@ -120,6 +120,8 @@ const WORN: [(Kind, f64); 4] = [
     (Kind::Umbrella, 0.18),
     (Kind::Bag, 0.25),
 ];
+/// How often a place is sought for what is high up, until nothing hides it.
+const TRIES: usize = 8;
 /// Width of the picture that things on the ground may take.
 const GROUND_WIDTH: f32 = 0.98;
 
@@ -171,12 +173,6 @@ impl Scene {
                 high.push(thing);
             }
         }
-        let mut placed = row(high, rng);
-        for thing in &mut placed {
-            let height = thing.frame[3];
-            let reach = (0.44 - height).max(0.03);
-            thing.frame[1] = rng.random_range(0.03..=reach.max(0.031));
-        }
         let mut standing = row(low, rng);
         for thing in &mut standing {
             let base = match thing.kind {
@@ -188,6 +184,7 @@ impl Scene {
             thing.frame[1] = base - thing.frame[3];
         }
         standing.sort_by(|a, b| (a.frame[1] + a.frame[3]).total_cmp(&(b.frame[1] + b.frame[3])));
+        let mut placed = above(&high, &standing, rng);
         placed.extend(standing);
         Self {
             seed,
@@ -239,6 +236,53 @@ fn row(things: Vec<Thing>, rng: &mut ChaCha8Rng) -> Vec<Thing> {
         x += width;
     }
     kept
+}
+
+/// Places things high up, and of several tries keeps the one in which those that stand hide least
+/// of them.
+fn above(high: &[Thing], standing: &[Thing], rng: &mut ChaCha8Rng) -> Vec<Thing> {
+    let mut best = (f32::INFINITY, Vec::new());
+    for _ in 0..TRIES {
+        let mut placed = row(high.to_vec(), rng);
+        for thing in &mut placed {
+            let low = (0.44 - thing.frame[3]).max(0.031);
+            thing.frame[1] = rng.random_range(0.03..=low);
+        }
+        let hidden: f32 = placed.iter().map(|thing| hidden(thing, standing)).sum();
+        if hidden < best.0 {
+            best = (hidden, placed);
+        }
+        if hidden <= 0. {
+            break;
+        }
+    }
+    best.1
+}
+
+/// Share of a thing's frame that lies behind those of others, what they wear and hold included.
+fn hidden(thing: &Thing, before: &[Thing]) -> f32 {
+    let [x, y, width, height] = thing.frame;
+    let covered = before.iter().map(|other| {
+        let reach = reach(other);
+        let left = other.frame[0] + (other.frame[2] - reach) / 2.;
+        let top = other.frame[1] - rise(other);
+        let across = (x + width).min(left + reach) - x.max(left);
+        let down = (y + height).min(other.frame[1] + other.frame[3]) - y.max(top);
+        across.max(0.) * down.max(0.)
+    });
+    covered.sum::<f32>() / (width * height)
+}
+
+/// How far what a person wears and holds reaches over the frame.
+fn rise(thing: &Thing) -> f32 {
+    let rise: f32 = if thing.wears(Kind::Umbrella) {
+        0.15
+    } else if thing.wears(Kind::Hat) {
+        0.03
+    } else {
+        0.
+    };
+    rise * thing.size.scale()
 }
 
 /// Width that a thing takes with what it holds.

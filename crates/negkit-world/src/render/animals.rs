@@ -290,10 +290,10 @@ fn flying_bird(pen: &mut Pen, colour: Rgb) {
 
 fn perched_bird(pen: &mut Pen, colour: Rgb) {
     pen.prop(|pen| {
-        let wood = [150, 120, 92];
-        pen.line(&[(1.2, 17.3), (22.8, 16.3)], 2.4, outline_of(wood));
-        pen.line(&[(1.2, 17.2), (22.8, 16.2)], 1.5, wood);
-        pen.line(&[(12., 17.), (11.6, 19.4)], 1.8, wood);
+        let wood = [112, 78, 54];
+        pen.limb(&[(12.4, 17.), (12., 18.6)], 3., wood);
+        pen.limb(&[(2., 17.4), (22., 16.6)], 1.7, wood);
+        pen.limb(&[(19., 16.8), (22., 14.4)], 0.9, wood);
     });
     pen.line(&[(10.4, 13.), (10.2, 16.)], 0.9, BEAK);
     pen.line(&[(13., 13.), (13., 16.)], 0.9, BEAK);

@@ -215,29 +215,23 @@ fn office(pen: &mut Pen, variation: u32) {
         &[[206, 210, 214], [198, 204, 208], [212, 210, 206]],
     );
     band(pen, -1., FLOOR, Ink::Flat(wall));
-    // A partition of frosted glass across the whole room.
-    let glass = mix_glass(wall);
-    band(pen, 9., FLOOR - 4., Ink::Flat(glass));
+    // A low partition of frosted glass across the whole room, lower than windows hang.
+    let glass = super::mix(wall, [172, 214, 214], 0.7);
+    let metal = [128, 136, 146];
+    band(pen, 38., FLOOR, Ink::Flat(glass));
     for index in 0..4 {
         let x = 12. + 25.5 * index as f32;
         pen.fill(
-            polygon(&[
-                (x + 8., 9.),
-                (x + 15., 9.),
-                (x + 2., FLOOR - 4.),
-                (x - 5., FLOOR - 4.),
-            ]),
-            Ink::Flat(lighter(glass, 0.35)),
+            polygon(&[(x + 5., 38.), (x + 9., 38.), (x, FLOOR), (x - 4., FLOOR)]),
+            Ink::Flat(lighter(glass, 0.3)),
         );
     }
-    band(pen, 7.6, 9.4, Ink::Flat([140, 148, 156]));
-    band(pen, FLOOR - 5., FLOOR, Ink::Flat([140, 148, 156]));
-    for x in [0., 25., 50., 75., 100.] {
-        pen.fill(
-            block(x - 0.7, 8., 1.4, FLOOR - 8.),
-            Ink::Flat([140, 148, 156]),
-        );
+    band(pen, 36.6, 38.6, Ink::Flat(metal));
+    band(pen, FLOOR - 3., FLOOR, Ink::Flat(metal));
+    for x in [0., 33.3, 66.7, 100.] {
+        pen.fill(block(x - 0.7, 37., 1.4, FLOOR - 37.), Ink::Flat(metal));
     }
+    band(pen, 3., 5., Ink::Flat(lighter(wall, 0.6)));
     let floor = vary_choice(
         variation,
         2,
@@ -247,10 +241,6 @@ fn office(pen: &mut Pen, variation: u32) {
     for y in [73., 82., 93.] {
         band(pen, y - 0.3, y + 0.3, Ink::Flat(darker(floor, 0.14)));
     }
-}
-
-fn mix_glass(wall: Rgb) -> Rgb {
-    super::mix(wall, [196, 226, 226], 0.6)
 }
 
 fn street(pen: &mut Pen, variation: u32) {
@@ -484,12 +474,8 @@ fn harbor(pen: &mut Pen, variation: u32) {
     for index in 0..6 {
         let x = 5. + 17. * index as f32 + 7. * vary_share(variation, 10 + index);
         let top = 24. + 10. * vary_share(variation, 30 + index);
-        pen.line(&[(x, top), (x, 46.)], 0.6, [150, 160, 170]);
-        pen.line(
-            &[(x - 3., top + 6.), (x + 3., top + 6.)],
-            0.5,
-            [150, 160, 170],
-        );
+        pen.line(&[(x, top), (x, 46.)], 0.7, [166, 178, 188]);
+        pen.line(&[(x, top), (x + 4.5, 45.)], 0.4, [182, 194, 204]);
     }
     let water = vary_choice(
         variation,

@@ -9,7 +9,7 @@ use crate::scene::Thing;
 const GLASS: Rgb = [204, 228, 240];
 const TYRE: Rgb = [48, 48, 54];
 const STEEL: Rgb = [186, 190, 196];
-const STREAK: Rgb = [108, 114, 126];
+const STREAK: Rgb = [58, 62, 78];
 const DUST: Rgb = [236, 230, 218];
 
 pub(super) fn paint(pen: &mut Pen, thing: &Thing, colour: Rgb) {
@@ -26,7 +26,7 @@ pub(super) fn paint(pen: &mut Pen, thing: &Thing, colour: Rgb) {
         return;
     }
     // The vehicle gives up a part of its frame for what it leaves behind.
-    let share = 0.84;
+    let share = 0.82;
     pen.prop(|pen| streaks(pen, width * (1. - share), height, thing.kind == Kind::Boat));
     let lean = Transform::from_row(
         share,
