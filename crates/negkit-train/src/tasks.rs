@@ -2,9 +2,10 @@
 
 mod classes;
 pub mod contrastive;
+pub mod detector;
 pub mod diffusion;
 mod draw;
-mod export;
+pub(crate) mod export;
 pub mod pictures;
 pub mod segmentation;
 pub mod vae;

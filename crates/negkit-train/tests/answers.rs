@@ -12,9 +12,13 @@ use negkit_image::PicturePreprocessor;
 use negkit_nn::Compute;
 use negkit_text::ClipFiles;
 use negkit_text::tokenizer::ClipTokenizer;
+use negkit_train::tasks::detector::{
+    DetectorBatch, DetectorData, DetectorTask, PixelLabels, export_detector,
+};
 use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa, store_from_clip};
 use negkit_train::{ParamStore, Task, TrainError, TrainSettings, train};
 use negkit_vqa::QuestionAnswerer;
+use negkit_vqa::detector::{DetectorConfig, MiniDetector};
 use negkit_vqa::mini::{MiniVqa, MiniVqaConfig, QuestionConfig};
 
 const SIDE: u32 = 16;
@@ -216,4 +220,165 @@ fn a_vqa_starts_from_the_vision_tower_of_a_clip() {
         .err()
         .unwrap();
     assert!(refused.to_string().contains("mlp.fc1.weight"), "{refused}");
+}
+
+const DETECTOR_SIDE: usize = 32;
+
+fn detector_config() -> DetectorConfig {
+    let kinds = ["box", "ring"].map(str::to_owned).to_vec();
+    let colours = COLOURS.map(|(name, _)| name.to_owned()).to_vec();
+    DetectorConfig {
+        image_size: DETECTOR_SIDE,
+        widths: [8, 16, 16, 24],
+        norm_num_groups: 4,
+        ..DetectorConfig::new(kinds, colours).unwrap()
+    }
+}
+
+/// A picture of grey ground with a box and a ring, or one of them, each of a colour; with the label
+/// of every pixel, and what is there: (kind, colour).
+fn scene(variant: u64) -> (RgbImage, Vec<u32>, Vec<u32>, Vec<(usize, usize)>) {
+    let digits = variant as usize;
+    let present = digits % 3;
+    let colours = [digits / 3 % 3, digits / 9 % 3];
+    let (left, top) = ([2, 4][digits / 27 % 2], [3, 16][digits / 54 % 2]);
+    let mut picture = RgbImage::from_pixel(32, 32, Rgb([128, 140, 150]));
+    let (mut kinds, mut colour_map) = (vec![0; 1024], vec![0; 1024]);
+    let mut truth = Vec::new();
+    for kind in [0, 1] {
+        if present != 2 && present != kind {
+            continue;
+        }
+        truth.push((kind, colours[kind]));
+        // Side by side, so that neither hides the other.
+        let corner = (left + 14 * kind, top);
+        for (y, x) in (0..12).flat_map(|y| (0..12).map(move |x| (y, x))) {
+            let hole = (4..8).contains(&y) && (4..8).contains(&x);
+            if kind == 1 && hole {
+                continue;
+            }
+            let (x, y) = (corner.0 + x, corner.1 + y);
+            picture.put_pixel(x as u32, y as u32, Rgb(COLOURS[colours[kind]].1));
+            kinds[y * 32 + x] = kind as u32 + 1;
+            colour_map[y * 32 + x] = colours[kind] as u32 + 1;
+        }
+    }
+    (picture, kinds, colour_map, truth)
+}
+
+struct Scenes(DetectorConfig);
+
+impl Scenes {
+    fn batch_from(&self, first: u64) -> Result<DetectorBatch, TrainError> {
+        // 7 is prime to the 108 scenes: all of them come up.
+        let scenes: Vec<_> = (0..12).map(|i| scene((first * 12 + i) * 7)).collect();
+        let pictures: Vec<RgbImage> = scenes.iter().map(|s| s.0.clone()).collect();
+        let labels: Vec<PixelLabels<'_>> = scenes
+            .iter()
+            .map(|(_, kinds, colours, _)| PixelLabels { kinds, colours })
+            .collect();
+        let pixels = pixel_values(&self.0.preprocess(), &pictures);
+        DetectorBatch::from_pixels(pixels, &labels, &self.0, 0.5)
+    }
+}
+
+impl DetectorData for Scenes {
+    fn batch(&self, step: u64) -> Result<DetectorBatch, TrainError> {
+        self.batch_from(step)
+    }
+
+    fn validation(&self) -> Result<Vec<DetectorBatch>, TrainError> {
+        Ok(vec![self.batch_from(1000)?])
+    }
+}
+
+#[test]
+fn a_detector_learns_and_finds_the_same_from_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = detector_config();
+    let store = ParamStore::random(4, &Device::Cpu);
+    let task = DetectorTask::new(&store, &config, Scenes(config.clone())).unwrap();
+    let before = task.validate().unwrap();
+    train(
+        &store,
+        &task,
+        &settings(80, 5e-3),
+        &folder.path().join("run"),
+    )
+    .unwrap();
+    let after = task.validate().unwrap();
+    // Guessing: ln 3 for the kind of a cell and ln 3 for its colour, 2.2 together.
+    let (first, last) = (score(&before, "loss"), score(&after, "loss"));
+    assert!(first > 1.5 && last < 0.2, "loss {first} -> {last}");
+
+    let published = folder.path().join("mini-detector");
+    export_detector(&store, &config, &published).unwrap();
+    let detector = MiniDetector::load(&published, &Compute::cpu()).unwrap();
+    assert_eq!(detector.config(), &config);
+    for variant in [0, 1, 2, 5, 40, 71, 107] {
+        let (picture, kinds, _, truth) = scene(variant);
+        let found = detector.detect(&picture).unwrap();
+        let named: Vec<(&str, &str)> = found
+            .iter()
+            .map(|d| (d.kind.as_str(), d.colour.as_deref().unwrap()))
+            .collect();
+        let expected: Vec<(&str, &str)> = truth
+            .iter()
+            .map(|(kind, colour)| (config.kinds[*kind].as_str(), COLOURS[*colour].0))
+            .collect();
+        assert_eq!(named, expected, "scene {variant}");
+        let area = kinds.iter().filter(|kind| **kind != 0).count();
+        let cells: usize = found.iter().map(|d| d.cells).sum();
+        // Cells on the edge may go either way.
+        assert!(
+            cells.abs_diff(area / 16) <= area / 32,
+            "{cells} for {area} pixels"
+        );
+    }
+    let (picture, ..) = scene(2);
+    assert!(
+        detector
+            .with_limits(1000, 0.5)
+            .detect(&picture)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_cell_has_the_kind_that_covers_enough_of_it() {
+    let config = DetectorConfig {
+        image_size: 8,
+        ..detector_config()
+    };
+    // Cell 0: 6 pixels of kind 2 in colours 3, 3, 3, 3, 1, 1, and 2 of kind 1; cell 1: 3 pixels.
+    let (mut kinds, mut colours) = (vec![0; 64], vec![0; 64]);
+    for (pixel, kind, colour) in [
+        (0, 2, 3),
+        (1, 2, 3),
+        (2, 2, 3),
+        (3, 2, 3),
+        (8, 2, 1),
+        (9, 2, 1),
+        (16, 1, 2),
+        (17, 1, 2),
+        (4, 1, 1),
+        (5, 1, 1),
+        (6, 1, 1),
+    ] {
+        kinds[pixel] = kind;
+        colours[pixel] = colour;
+    }
+    let labels = [PixelLabels {
+        kinds: &kinds,
+        colours: &colours,
+    }];
+    let pixels = Tensor::zeros((1, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
+    let batch =
+        |share| DetectorBatch::from_pixels(pixels.clone(), &labels, &config, share).unwrap();
+    assert_eq!(batch(0.25).kinds, [2, 0, 0, 0]);
+    assert_eq!(batch(0.25).colours, [3, 0, 0, 0]);
+    assert_eq!(batch(0.1).kinds, [2, 1, 0, 0]);
+    assert_eq!(batch(0.1).colours, [3, 1, 0, 0]);
+    assert_eq!(batch(0.5).kinds, [0; 4]);
 }

@@ -28,6 +28,7 @@
 #![deny(missing_docs)]
 
 mod answerer;
+pub mod detector;
 mod error;
 pub mod mini;
 
