@@ -85,7 +85,9 @@ impl LatentTable {
             )));
         }
         if let Some(index) = captions.iter().position(Vec::is_empty) {
-            return Err(TrainError::Task(format!("got no caption for picture {index}")));
+            return Err(TrainError::Task(format!(
+                "got no caption for picture {index}"
+            )));
         }
         for value in &mut latents {
             *value = (f64::from(*value) * scaling_factor) as f32;
@@ -317,8 +319,9 @@ impl<L: CaptionedLatents> DiffusionTask<L> {
         let steps = self.schedule.num_train_timesteps();
         let offset = draw::unit(rng);
         let spread = |i: usize| (i as f64 + offset) / count as f64 * steps as f64;
-        let mut timesteps: Vec<usize> =
-            (0..count).map(|i| (spread(i) as usize).min(steps - 1)).collect();
+        let mut timesteps: Vec<usize> = (0..count)
+            .map(|i| (spread(i) as usize).min(steps - 1))
+            .collect();
         for i in (1..count).rev() {
             timesteps.swap(i, draw::below(rng, i + 1));
         }

@@ -86,7 +86,13 @@ mod tests {
         let mean = (0..5000).map(|_| unit(&mut rng)).sum::<f64>() / 5000.;
         assert!((mean - 0.5).abs() < 0.0205, "{mean}");
         let noise = normal(&mut rng, &[50, 100], &Device::Cpu).unwrap();
-        let power: f32 = noise.sqr().unwrap().mean_all().unwrap().to_scalar().unwrap();
+        let power: f32 = noise
+            .sqr()
+            .unwrap()
+            .mean_all()
+            .unwrap()
+            .to_scalar()
+            .unwrap();
         assert!((power - 1.).abs() < 0.1, "{power}");
     }
 }

@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use super::draw::{self, Purpose};
 use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, engine};
 use super::pictures::Pictures;
-use crate::{ParamStore, StepLoss, Task, TrainError, atomic, store};
+use crate::{Init, ParamStore, StepLoss, Task, TrainError, atomic, store};
 
 /// Probabilities at which held-out masks are cut; the best one counts.
 const THRESHOLDS: usize = 19;
@@ -165,8 +165,9 @@ impl FrozenClip {
         let pixels = indices.iter().map(|&index| {
             let mut rgb = vec![0; 3 * height * width];
             pictures.read(index, &mut rgb)?;
-            RgbImage::from_raw(width as u32, height as u32, rgb)
-                .ok_or_else(|| TrainError::Task(format!("cannot hold a picture of {width} x {height}")))
+            RgbImage::from_raw(width as u32, height as u32, rgb).ok_or_else(|| {
+                TrainError::Task(format!("cannot hold a picture of {width} x {height}"))
+            })
         });
         let pixels: Vec<RgbImage> = pixels.collect::<Result<_, _>>()?;
         let values = self.preprocess.apply_batch(&pixels).map_err(engine)?;
@@ -183,6 +184,20 @@ impl FrozenClip {
         let projected = self.text.encode(&phrases)?.projected;
         projected.ok_or_else(|| TrainError::Task("needs a CLIP with a text projection".to_owned()))
     }
+}
+
+/// First values for a decoder, for [`ParamStore::random_with`]: of its transposed convolutions, whose
+/// fan-in is their first dimension, as each output pixel is one sum over the input channels.
+pub fn decoder_init(name: &str, dims: &[usize]) -> Option<Init> {
+    let transposed = name.contains("transposed_convolution") && name.ends_with(".weight");
+    // Of the refined head, the first of the three is an ordinary convolution.
+    if !transposed || name.contains("transposed_convolution.0.") {
+        return None;
+    }
+    let inputs = dims.first().copied().unwrap_or(1).max(1);
+    Some(Init::Normal {
+        deviation: 1. / (inputs as f64).sqrt(),
+    })
 }
 
 /// A batch of [`SegmentationTask`].
@@ -230,7 +245,10 @@ impl<'c, P: PhraseMasks> SegmentationTask<'c, P> {
         clip.text
             .info()
             .require_projection_dim("the CLIPSeg decoder in training", config.projection_dim)?;
-        if train.is_empty() || held_out.is_empty() || settings.pictures == 0 || settings.phrases == 0
+        if train.is_empty()
+            || held_out.is_empty()
+            || settings.pictures == 0
+            || settings.phrases == 0
         {
             return Err(TrainError::Task(
                 "needs pictures to train on and to score, and at least one phrase for each"

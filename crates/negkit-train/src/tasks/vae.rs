@@ -331,11 +331,7 @@ pub fn scaling_factor(latents: &[f32]) -> Result<f64, TrainError> {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn export_vae(
-    store: &ParamStore,
-    config: &VaeConfig,
-    folder: &Path,
-) -> Result<(), TrainError> {
+pub fn export_vae(store: &ParamStore, config: &VaeConfig, folder: &Path) -> Result<(), TrainError> {
     let text = config.to_json().map_err(engine)?;
     write_model(store, &text, folder, DIFFUSERS_WEIGHTS)
 }
