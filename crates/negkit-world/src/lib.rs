@@ -14,6 +14,7 @@ pub mod render;
 pub mod scene;
 pub mod sheet;
 pub mod truth;
+pub mod writers;
 
 pub use catalog::{Colour, Kind, Place, State, Traits, Zone};
 pub use render::{render, render_picture};

@@ -40,6 +40,10 @@ pub struct Question {
     pub answer: String,
     /// What it asks for.
     pub kind: QuestionKind,
+    /// Whether "the" thing that it speaks of is in the picture. Where it is not ("Is the man
+    /// wearing a hat?" of a street without a man) the answer is "no", but no caption can be made
+    /// of it.
+    pub grounded: bool,
 }
 
 /// The largest number that is an answer.
@@ -90,6 +94,7 @@ fn answered(text: String, answer: bool, kind: QuestionKind) -> Question {
         text,
         answer: if answer { "yes" } else { "no" }.to_owned(),
         kind,
+        grounded: true,
     }
 }
 
@@ -98,6 +103,7 @@ fn open(text: String, answer: impl ToString, kind: QuestionKind) -> Question {
         text,
         answer: answer.to_string(),
         kind,
+        grounded: true,
     }
 }
 
@@ -313,11 +319,14 @@ fn attribute_checks(scene: &Scene, rng: &mut ChaCha8Rng) -> Vec<Question> {
         && let Some(kind) = absent_kind(scene, rng)
         && let Some(&attribute) = possible_attributes(kind).choose(rng)
     {
-        all.push(answered(
-            attribute_question(Noun::Kind(kind), attribute),
-            false,
-            kind_of_question(attribute),
-        ));
+        all.push(Question {
+            grounded: false,
+            ..answered(
+                attribute_question(Noun::Kind(kind), attribute),
+                false,
+                kind_of_question(attribute),
+            )
+        });
     }
     all
 }

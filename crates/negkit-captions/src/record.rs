@@ -1,0 +1,123 @@
+//! What the pipelines make, and the files that it goes into.
+
+use std::io::{BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::traits::{ImageRef, Verdict};
+
+/// Which pipeline a caption comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Source {
+    /// A likely object that is not there.
+    P1,
+    /// A question answered "no".
+    P2,
+    /// A random object that is not there.
+    RandP1,
+}
+
+/// A question about a picture and its answer, as VQAv2 has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VqaPair {
+    /// The question's id.
+    pub question_id: u64,
+    /// The picture.
+    pub image: ImageRef,
+    /// The question.
+    pub question: String,
+    /// The answer; P2 takes those with "no".
+    pub answer: String,
+}
+
+/// A caption with a negation worked in, and how it came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NegationCaption {
+    /// The picture's id.
+    pub image_id: u64,
+    /// The annotation id of the caption that it was made from.
+    pub caption_id: u64,
+    /// The caption that it was made from.
+    pub caption: String,
+    /// The caption with the negation.
+    pub updated_caption: String,
+    /// The object whose absence it states (P1, Rand-P1).
+    pub object: Option<String>,
+    /// The question whose answer "no" it states (P2).
+    pub question: Option<String>,
+    /// What the verifier said of the object (P1, Rand-P1).
+    pub verdict: Option<Verdict>,
+    /// The pipeline.
+    pub source: Source,
+}
+
+/// A caption of a picture, the same with an object of the picture denied (a hard negative), and a
+/// picture for which the denial is true: the data of CoN-CLIP (CC-Neg).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardNegative {
+    /// The picture's id.
+    pub image_id: u64,
+    /// A caption that is true of it.
+    pub caption: String,
+    /// The caption with `object` denied: untrue of it.
+    pub negated_caption: String,
+    /// What is denied.
+    pub object: String,
+    /// The id of a picture that the negated caption fits, if one was found.
+    pub distractor: Option<u64>,
+}
+
+/// An annotation of a COCO captions file with the negation beside the caption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdatedAnnotation {
+    /// The picture's id.
+    pub image_id: u64,
+    /// The annotation's id.
+    pub id: u64,
+    /// The original caption.
+    pub caption: String,
+    /// The caption with the negation.
+    pub updated_caption: String,
+}
+
+/// The annotations of a COCO captions file for these records. Annotation ids must be unique and a
+/// caption may have several records, so ids are given anew, from 1.
+pub fn updated_captions<'a>(
+    records: impl IntoIterator<Item = &'a NegationCaption>,
+) -> impl Iterator<Item = UpdatedAnnotation> {
+    records
+        .into_iter()
+        .zip(1u64..)
+        .map(|(record, id)| UpdatedAnnotation {
+            image_id: record.image_id,
+            id,
+            caption: record.caption.clone(),
+            updated_caption: record.updated_caption.clone(),
+        })
+}
+
+/// Writes records one a line.
+///
+/// # Errors
+/// When writing fails.
+pub fn write_json_lines<'a, T: Serialize + 'a>(
+    out: &mut impl Write,
+    records: impl IntoIterator<Item = &'a T>,
+) -> std::io::Result<()> {
+    for record in records {
+        serde_json::to_writer(&mut *out, record)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// Reads records one a line, as they come; empty lines are skipped.
+pub fn read_json_lines<T: for<'de> Deserialize<'de>>(
+    input: impl BufRead,
+) -> impl Iterator<Item = std::io::Result<T>> {
+    input.lines().filter_map(|line| match line {
+        Ok(line) if line.trim().is_empty() => None,
+        Ok(line) => Some(serde_json::from_str(&line).map_err(std::io::Error::from)),
+        Err(error) => Some(Err(error)),
+    })
+}
