@@ -21,6 +21,7 @@ mod atomic;
 mod checkpoint;
 mod curves;
 mod error;
+mod export;
 mod init;
 mod log;
 mod optimizer;
@@ -33,6 +34,7 @@ mod tokenizer;
 mod trainer;
 
 pub use error::TrainError;
+pub use export::{export_clip, export_text_encoder};
 pub use init::{Init, default_init};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use settings::{Keep, Schedule, TrainSettings};

@@ -1,0 +1,184 @@
+//! Writing a trained CLIP in the layouts that CLIPs are published in.
+
+use std::path::Path;
+
+use candle_core::{DType, Tensor};
+use negkit_clip::ClipVisionConfig;
+use negkit_image::PicturePreprocessor;
+use negkit_text::TextError;
+use negkit_text::tokenizer::{ClipTokenizer, TokenizerInfo};
+use negkit_text::tower::ClipTextConfig;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::store::save_tensors;
+use crate::tasks::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files};
+use crate::tokenizer::write_json;
+use crate::{ParamStore, TrainError};
+
+/// What belongs to a text tower without its projection.
+const TEXT_TOWER: &str = "text_model.";
+/// What else belongs to a CLIP.
+const CLIP_PARTS: [&str; 4] = [
+    "vision_model.",
+    "visual_projection.",
+    "text_projection.",
+    "logit_scale",
+];
+
+/// Writes a CLIP as transformers' `CLIPModel` is published: `config.json`, `model.safetensors` (f16),
+/// `preprocessor_config.json` and the tokenizer's files. The weights come last: a folder that holds
+/// them is whole.
+///
+/// # Errors
+/// When `tokenizer` is no folder of a tokenizer that fits `text`, the store lacks a part, or a file
+/// cannot be written.
+pub fn export_clip(
+    store: &ParamStore,
+    text: &ClipTextConfig,
+    vision: &ClipVisionConfig,
+    tokenizer: &Path,
+    folder: &Path,
+) -> Result<(), TrainError> {
+    let info = fitting_tokenizer(text, tokenizer)?;
+    let parts = |name: &str| {
+        name.starts_with(TEXT_TOWER) || CLIP_PARTS.iter().any(|part| name.starts_with(part))
+    };
+    let tensors = some_tensors(store, parts)?;
+    for part in [TEXT_TOWER].into_iter().chain(CLIP_PARTS) {
+        require(&tensors, part)?;
+    }
+    let config = json!({
+        "architectures": ["CLIPModel"],
+        "dtype": "float16",
+        "initializer_factor": 1.0,
+        "logit_scale_init_value": 2.6592,
+        "model_type": "clip",
+        "projection_dim": text.projection_dim,
+        "text_config": text_config(text, &info)?,
+        "torch_dtype": "float16",
+        "vision_config": with_defaults(vision, "clip_vision_model")?,
+    });
+    write_json(&folder.join("config.json"), &config)?;
+    let preprocessor = preprocessor_config(vision.image_size);
+    write_json(&folder.join("preprocessor_config.json"), &preprocessor)?;
+    copy_files(tokenizer, folder, &TOKENIZER_FILES)?;
+    save_tensors(&folder.join(TRANSFORMERS_WEIGHTS), &tensors, DType::F16)
+}
+
+/// Writes the text tower alone, without its projection, as the `text_encoder` folder of a diffusers
+/// pipeline: transformers' `CLIPTextModel`, f16. Its tokenizer has a folder of its own there; it is
+/// checked, and copied to `tokenizer_folder` where one is given.
+///
+/// # Errors
+/// As [`export_clip`].
+pub fn export_text_encoder(
+    store: &ParamStore,
+    text: &ClipTextConfig,
+    tokenizer: &Path,
+    folder: &Path,
+    tokenizer_folder: Option<&Path>,
+) -> Result<(), TrainError> {
+    let info = fitting_tokenizer(text, tokenizer)?;
+    let tensors = some_tensors(store, |name| name.starts_with(TEXT_TOWER))?;
+    require(&tensors, TEXT_TOWER)?;
+    let mut config = text_config(text, &info)?;
+    config.insert("architectures".to_owned(), json!(["CLIPTextModel"]));
+    config.insert("dtype".to_owned(), "float16".into());
+    config.insert("torch_dtype".to_owned(), "float16".into());
+    write_json(&folder.join("config.json"), &Value::Object(config))?;
+    if let Some(to) = tokenizer_folder {
+        copy_files(tokenizer, to, &TOKENIZER_FILES)?;
+    }
+    save_tensors(&folder.join(TRANSFORMERS_WEIGHTS), &tensors, DType::F16)
+}
+
+/// The tokenizer's description, when its ids are those that the tower was made for.
+fn fitting_tokenizer(text: &ClipTextConfig, folder: &Path) -> Result<TokenizerInfo, TrainError> {
+    let tokenizer = ClipTokenizer::from_folder(folder)?;
+    let info = tokenizer.info();
+    if info.vocab_size > text.vocab_size {
+        return Err(TrainError::Text(TextError::VocabularyMismatch {
+            origin: info.source.to_string(),
+            tokenizer: info.vocab_size,
+            embedding: text.vocab_size,
+        }));
+    }
+    if info.eos.id != text.eos_token_id {
+        return Err(TrainError::Task(format!(
+            "has a text tower that was trained with the end-of-text token {}, but {} says {}",
+            text.eos_token_id, info.source, info.eos.id
+        )));
+    }
+    Ok(info.clone())
+}
+
+fn some_tensors(
+    store: &ParamStore,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, Tensor)>, TrainError> {
+    let mut tensors = store.tensors()?;
+    tensors.retain(|(name, _)| wanted(name));
+    Ok(tensors)
+}
+
+fn require(tensors: &[(String, Tensor)], part: &str) -> Result<(), TrainError> {
+    match tensors.iter().any(|(name, _)| name.starts_with(part)) {
+        true => Ok(()),
+        false => Err(TrainError::Task(format!(
+            "has no parameters {part}* to write; build the whole model from the store first, or \
+             start the store from a whole checkpoint"
+        ))),
+    }
+}
+
+fn text_config(
+    text: &ClipTextConfig,
+    tokenizer: &TokenizerInfo,
+) -> Result<Map<String, Value>, TrainError> {
+    let mut config = with_defaults(text, "clip_text_model")?;
+    config.insert("bos_token_id".to_owned(), tokenizer.bos.id.into());
+    config.insert("eos_token_id".to_owned(), tokenizer.eos.id.into());
+    config.insert("pad_token_id".to_owned(), tokenizer.pad.id.into());
+    Ok(config)
+}
+
+/// A tower's configuration with the fields that published files have besides.
+fn with_defaults(config: &impl Serialize, model: &str) -> Result<Map<String, Value>, TrainError> {
+    let value = serde_json::to_value(config).map_err(TrainError::other)?;
+    let mut fields = match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    for (name, value) in [
+        ("attention_dropout", json!(0.0)),
+        ("initializer_factor", json!(1.0)),
+        ("initializer_range", json!(0.02)),
+        ("model_type", json!(model)),
+    ] {
+        fields.insert(name.to_owned(), value);
+    }
+    Ok(fields)
+}
+
+/// CLIP's preprocessing at another size.
+fn preprocessor_config(side: usize) -> Value {
+    // PIL's number for its bicubic filter.
+    const BICUBIC: u32 = 3;
+    let clip = PicturePreprocessor::clip(side as u32);
+    let normalize = clip.normalize.as_ref();
+    json!({
+        "crop_size": { "height": side, "width": side },
+        "do_center_crop": true,
+        "do_convert_rgb": true,
+        "do_normalize": true,
+        "do_rescale": true,
+        "do_resize": true,
+        "image_mean": normalize.map(|n| n.mean),
+        "image_processor_type": "CLIPImageProcessor",
+        "image_std": normalize.map(|n| n.std),
+        "resample": BICUBIC,
+        "rescale_factor": clip.rescale_factor,
+        "size": { "shortest_edge": side },
+    })
+}
