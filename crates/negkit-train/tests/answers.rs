@@ -167,11 +167,11 @@ fn a_mini_vqa_learns_and_answers_the_same_from_its_folder() {
     let questions = ["what is the color?", "is it white?"];
     let tokenizer = ClipTokenizer::from_folder(&clip).unwrap();
     let ids = tokenizer.encode(&questions, 16).unwrap().ids;
-    for colour in 0..3 {
+    for (colour, (name, _)) in COLOURS.iter().enumerate() {
         let picture = plain(colour, 999);
         let answers = vqa.answer(&picture, &questions).unwrap();
         let is_white = if colour == 1 { "yes" } else { "no" };
-        assert_eq!(answers[0].text, COLOURS[colour].0);
+        assert_eq!(answers[0].text, *name);
         assert_eq!(answers[1].text, is_white);
 
         let pixels = pixel_values(&PicturePreprocessor::clip(SIDE), &[picture]);
@@ -235,9 +235,18 @@ fn detector_config() -> DetectorConfig {
     }
 }
 
-/// A picture of grey ground with a box and a ring, or one of them, each of a colour; with the label
-/// of every pixel, and what is there: (kind, colour).
-fn scene(variant: u64) -> (RgbImage, Vec<u32>, Vec<u32>, Vec<(usize, usize)>) {
+/// A picture of grey ground with a box and a ring, or one of them, each of a colour.
+struct Scene {
+    picture: RgbImage,
+    /// Of every pixel.
+    kinds: Vec<u32>,
+    /// Of every pixel.
+    colours: Vec<u32>,
+    /// What is there: kind and colour.
+    truth: Vec<(usize, usize)>,
+}
+
+fn scene(variant: u64) -> Scene {
     let digits = variant as usize;
     let present = digits % 3;
     let colours = [digits / 3 % 3, digits / 9 % 3];
@@ -263,7 +272,12 @@ fn scene(variant: u64) -> (RgbImage, Vec<u32>, Vec<u32>, Vec<(usize, usize)>) {
             colour_map[y * 32 + x] = colours[kind] as u32 + 1;
         }
     }
-    (picture, kinds, colour_map, truth)
+    Scene {
+        picture,
+        kinds,
+        colours: colour_map,
+        truth,
+    }
 }
 
 struct Scenes(DetectorConfig);
@@ -272,10 +286,13 @@ impl Scenes {
     fn batch_from(&self, first: u64) -> Result<DetectorBatch, TrainError> {
         // 7 is prime to the 108 scenes: all of them come up.
         let scenes: Vec<_> = (0..12).map(|i| scene((first * 12 + i) * 7)).collect();
-        let pictures: Vec<RgbImage> = scenes.iter().map(|s| s.0.clone()).collect();
+        let pictures: Vec<RgbImage> = scenes.iter().map(|s| s.picture.clone()).collect();
         let labels: Vec<PixelLabels<'_>> = scenes
             .iter()
-            .map(|(_, kinds, colours, _)| PixelLabels { kinds, colours })
+            .map(|s| PixelLabels {
+                kinds: &s.kinds,
+                colours: &s.colours,
+            })
             .collect();
         let pixels = pixel_values(&self.0.preprocess(), &pictures);
         DetectorBatch::from_pixels(pixels, &labels, &self.0, 0.5)
@@ -316,7 +333,12 @@ fn a_detector_learns_and_finds_the_same_from_its_folder() {
     let detector = MiniDetector::load(&published, &Compute::cpu()).unwrap();
     assert_eq!(detector.config(), &config);
     for variant in [0, 1, 2, 5, 40, 71, 107] {
-        let (picture, kinds, _, truth) = scene(variant);
+        let Scene {
+            picture,
+            kinds,
+            truth,
+            ..
+        } = scene(variant);
         let found = detector.detect(&picture).unwrap();
         let named: Vec<(&str, &str)> = found
             .iter()
@@ -335,7 +357,7 @@ fn a_detector_learns_and_finds_the_same_from_its_folder() {
             "{cells} for {area} pixels"
         );
     }
-    let (picture, ..) = scene(2);
+    let picture = scene(2).picture;
     assert!(
         detector
             .with_limits(1000, 0.5)

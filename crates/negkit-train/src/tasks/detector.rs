@@ -132,9 +132,9 @@ pub trait DetectorData: Sync {
 
 /// Trains a [`DetectorModel`].
 pub struct DetectorTask<D> {
-    model: DetectorModel,
+    trained: DetectorModel,
     /// The same parameters without gradients.
-    serving: DetectorModel,
+    model: DetectorModel,
     config: DetectorConfig,
     device: Device,
     data: D,
@@ -156,11 +156,11 @@ impl<D: DetectorData> DetectorTask<D> {
     /// When the store's tensors do not fit the configuration.
     pub fn new(store: &ParamStore, config: &DetectorConfig, data: D) -> Result<Self, TrainError> {
         let params = store.params();
-        let model = DetectorModel::load(&params, config)?;
+        let trained = DetectorModel::load(&params, config)?;
         params.finish(MODEL, Ignored::default())?;
         Ok(Self {
-            model,
-            serving: DetectorModel::load(&store.detached_params(), config)?,
+            trained,
+            model: DetectorModel::load(&store.detached_params(), config)?,
             config: config.clone(),
             device: store.device().clone(),
             data,
@@ -169,7 +169,7 @@ impl<D: DetectorData> DetectorTask<D> {
 
     /// The model in training, as it serves: without gradients.
     pub fn model(&self) -> &DetectorModel {
-        &self.serving
+        &self.model
     }
 
     fn score(&self, model: &DetectorModel, batch: &DetectorBatch) -> Result<Scores, TrainError> {
@@ -237,7 +237,7 @@ impl<D: DetectorData> Task for DetectorTask<D> {
     }
 
     fn loss(&self, batch: DetectorBatch) -> Result<StepLoss, TrainError> {
-        let scores = self.score(&self.model, &batch)?;
+        let scores = self.score(&self.trained, &batch)?;
         let cells = share(scores.right_kinds, batch.kinds.len());
         Ok(StepLoss {
             metrics: vec![
@@ -258,7 +258,7 @@ impl<D: DetectorData> Task for DetectorTask<D> {
         let (mut loss, mut cells) = (0., 0);
         let (mut kinds, mut colours, mut coloured) = (0, 0, 0);
         for batch in &batches {
-            let scores = self.score(&self.serving, batch)?;
+            let scores = self.score(&self.model, batch)?;
             loss += f64::from(scores.loss.to_scalar::<f32>()?);
             cells += batch.kinds.len();
             kinds += scores.right_kinds;

@@ -92,9 +92,9 @@ pub trait VqaData: Sync {
 
 /// Trains a [`MiniVqaModel`].
 pub struct VqaTask<D> {
-    model: MiniVqaModel,
+    trained: MiniVqaModel,
     /// The same parameters without gradients.
-    serving: MiniVqaModel,
+    model: MiniVqaModel,
     config: MiniVqaConfig,
     device: Device,
     data: D,
@@ -107,11 +107,11 @@ impl<D: VqaData> VqaTask<D> {
     /// When the store's tensors do not fit the configuration.
     pub fn new(store: &ParamStore, config: &MiniVqaConfig, data: D) -> Result<Self, TrainError> {
         let params = store.params();
-        let model = MiniVqaModel::load(&params, config)?;
+        let trained = MiniVqaModel::load(&params, config)?;
         params.finish(MODEL, Ignored::default())?;
         Ok(Self {
-            model,
-            serving: MiniVqaModel::load(&store.detached_params(), config)?,
+            trained,
+            model: MiniVqaModel::load(&store.detached_params(), config)?,
             config: config.clone(),
             device: store.device().clone(),
             data,
@@ -120,7 +120,7 @@ impl<D: VqaData> VqaTask<D> {
 
     /// The model in training, as it serves: without gradients.
     pub fn model(&self) -> &MiniVqaModel {
-        &self.serving
+        &self.model
     }
 
     /// The mean loss of a batch, and how many answers are right.
@@ -154,7 +154,7 @@ impl<D: VqaData> Task for VqaTask<D> {
     }
 
     fn loss(&self, batch: VqaBatch) -> Result<StepLoss, TrainError> {
-        let (loss, right) = self.score(&self.model, &batch)?;
+        let (loss, right) = self.score(&self.trained, &batch)?;
         let accuracy = right as f64 / batch.answers.len() as f64;
         Ok(StepLoss {
             loss,
@@ -166,7 +166,7 @@ impl<D: VqaData> Task for VqaTask<D> {
     fn validate(&self) -> Result<Vec<(&'static str, f64)>, TrainError> {
         let (mut loss, mut right, mut questions) = (0., 0, 0);
         for batch in self.data.validation()? {
-            let (mean, hits) = self.score(&self.serving, &batch)?;
+            let (mean, hits) = self.score(&self.model, &batch)?;
             loss += f64::from(mean.to_scalar::<f32>()?) * batch.answers.len() as f64;
             right += hits;
             questions += batch.answers.len();
@@ -176,7 +176,7 @@ impl<D: VqaData> Task for VqaTask<D> {
         }
         let count = questions as f64;
         let mut scores = vec![("loss", loss / count), ("accuracy", right as f64 / count)];
-        scores.extend(self.data.scores(&self.serving)?);
+        scores.extend(self.data.scores(&self.model)?);
         Ok(scores)
     }
 
