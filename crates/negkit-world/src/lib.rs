@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 pub mod catalog;
+pub mod corpus;
 pub mod language;
 pub mod render;
 pub mod scene;
@@ -17,6 +18,7 @@ pub mod truth;
 pub mod writers;
 
 pub use catalog::{Colour, Kind, Place, State, Traits, Zone};
+pub use corpus::{Corpus, CorpusError};
 pub use render::{render, render_picture};
 pub use scene::{Scene, Size, Thing, Wish, Worn};
 pub use sheet::contact_sheet;
