@@ -228,7 +228,8 @@ fn absent(caption: &str, noun: Noun, rng: &mut ChaCha8Rng) -> String {
     let at_place = Place::ALL
         .iter()
         .any(|place| caption.ends_with(&format!(" {place}")));
-    match rng.random_range(0..9) {
+    match rng.random_range(0..10) {
+        8 | 9 if !sentence => format!("no {bare} but {caption}"),
         5 if !sentence => format!("{caption}, but not {}", one(noun)),
         0 if !sentence => format!("{caption}, but no {bare}"),
         1 if !sentence => format!("no {bare}, {caption}"),
