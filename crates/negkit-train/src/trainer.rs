@@ -67,8 +67,7 @@ pub fn train<T: Task>(
     let checkpoints = Checkpoints::new(folder, &described);
     let position = checkpoints.restore(&mut optimizer)?.unwrap_or_default();
     if position.step == 0 {
-        // Nobody has seen a checkpoint of step 0, and a kill before the first real one must leave
-        // something to go on from that belongs to these settings.
+        // From here on there is always one to speak of, such as when the first step fails.
         checkpoints.save(&optimizer, &position)?;
     }
     let run = Run {
@@ -84,7 +83,7 @@ pub fn train<T: Task>(
         position,
         folder,
     };
-    run.to_the_end()
+    run.finish()
 }
 
 struct Run<'a, T: Task> {
@@ -102,7 +101,7 @@ struct Run<'a, T: Task> {
 }
 
 impl<T: Task> Run<'_, T> {
-    fn to_the_end(mut self) -> Result<Summary, TrainError> {
+    fn finish(mut self) -> Result<Summary, TrainError> {
         let (first, steps, task) = (self.position.step, self.settings.steps, self.task);
         std::thread::scope(|scope| {
             let (sender, batches) = sync_channel(BATCHES_AHEAD);

@@ -263,7 +263,7 @@ fn share_of_own(logits: &Tensor) -> candle_core::Result<f64> {
     Ok(right.count() as f64 / nearest.len().max(1) as f64)
 }
 
-/// What the paper's fine-tuning keeps as it is ("Know 'No' Better", section 4.1): the whole vision
+/// What the paper's fine-tuning keeps as it is ("Know 'No' Better", Park et al., 2025): the whole vision
 /// tower with its projection, and the text tower's final layer norm. Embeddings, text layers, text
 /// projection and temperature are trained.
 pub fn frozen_in_fine_tuning(name: &str) -> bool {
@@ -274,9 +274,10 @@ pub fn frozen_in_fine_tuning(name: &str) -> bool {
 
 /// Contrastive training as a [`Task`].
 pub struct ContrastiveTask<D> {
-    model: ContrastiveModel,
+    /// Computes gradients.
+    tracked: ContrastiveModel,
     /// The same weights without gradients, for validation.
-    serving: ContrastiveModel,
+    model: ContrastiveModel,
     /// `logit_scale`, where it is trained.
     scale: Option<Mutex<Var>>,
     data: D,
@@ -294,13 +295,13 @@ impl<D: ContrastiveData> ContrastiveTask<D> {
         vision: Option<&ClipVisionConfig>,
         data: D,
     ) -> Result<Self, TrainError> {
-        let model = ContrastiveModel::load(&store.params(), text, vision)?;
-        let serving = ContrastiveModel::load(&store.detached_params(), text, vision)?;
+        let tracked = ContrastiveModel::load(&store.params(), text, vision)?;
+        let model = ContrastiveModel::load(&store.detached_params(), text, vision)?;
         let mut trainable = store.trainable().into_iter();
         let scale = trainable.find(|(name, _)| name == LOGIT_SCALE);
         Ok(Self {
+            tracked,
             model,
-            serving,
             scale: scale.map(|(_, var)| Mutex::new(var)),
             data,
         })
@@ -308,7 +309,7 @@ impl<D: ContrastiveData> ContrastiveTask<D> {
 
     /// The model in training, as it serves: without gradients.
     pub fn model(&self) -> &ContrastiveModel {
-        &self.serving
+        &self.model
     }
 
     /// The data.
@@ -339,7 +340,7 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
 
     fn loss(&self, batch: ContrastiveBatch) -> Result<StepLoss, TrainError> {
         self.clamp_scale()?;
-        self.model.loss(&batch)
+        self.tracked.loss(&batch)
     }
 
     /// `loss` and `accuracy`, means over the validation batches, then the data's own scores.
@@ -348,13 +349,13 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
         let batches = self.data.validation()?;
         let (mut loss, mut accuracy) = (0., 0.);
         for batch in &batches {
-            let computed = self.serving.loss(batch)?;
+            let computed = self.model.loss(batch)?;
             loss += f64::from(computed.loss.to_scalar::<f32>()?);
             accuracy += computed.metrics[0].1;
         }
         let count = batches.len() as f64;
         let mut scores = vec![("loss", loss / count), ("accuracy", accuracy / count)];
-        scores.extend(self.data.scores(&self.serving)?);
+        scores.extend(self.data.scores(&self.model)?);
         Ok(scores)
     }
 
