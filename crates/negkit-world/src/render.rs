@@ -465,3 +465,6 @@ fn paint_thing(canvas: &mut Canvas, thing: &Thing, first: usize) {
         Kind::Hat | Kind::Glasses | Kind::Umbrella | Kind::Bag => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

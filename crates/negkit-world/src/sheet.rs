@@ -52,3 +52,42 @@ fn describe(thing: &Thing) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::catalog::{Colour, Kind, Place, State};
+    use crate::scene::{Wish, Worn};
+
+    #[test]
+    fn a_scene_is_told_with_all_its_attributes() {
+        let mut man = Wish::new(Kind::Man);
+        man.colour = Some(Colour::Red);
+        man.state = Some(State::Sitting);
+        man.size = Some(Size::Large);
+        let worn = |kind, colour| Worn { kind, colour };
+        man.worn = Some(vec![
+            worn(Kind::Hat, Some(Colour::Blue)),
+            worn(Kind::Glasses, None),
+        ]);
+        let scene = Scene::compose(3, Place::Beach, &[man]);
+        assert_eq!(
+            inventory(&scene),
+            "beach: large sitting red man with blue hat, glasses"
+        );
+    }
+
+    #[test]
+    fn a_sheet_has_a_panel_a_scene() {
+        let scenes: Vec<Scene> = (0..5).map(Scene::sample).collect();
+        let (two, five) = (
+            contact_sheet(&scenes, 64, 2).unwrap(),
+            contact_sheet(&scenes, 64, 5).unwrap(),
+        );
+        assert!(two.height() > 3 * 64 && two.width() > 2 * 64);
+        assert!(five.width() > 2 * two.width() && five.height() < two.height());
+        assert!(contact_sheet(&[], 64, 3).is_err());
+    }
+}
