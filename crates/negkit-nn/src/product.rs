@@ -262,6 +262,76 @@ impl From<Option<usize>> for Pixel {
     }
 }
 
+impl<'a> Part<'a> {
+    /// Lines are rows of `width` values, those of the list.
+    pub(crate) fn lines(values: &'a [f32], list: &'a [Pixel], width: usize) -> Self {
+        let layout = PartLayout::Lines { list, width };
+        Self { values, layout }
+    }
+
+    /// Steps are rows of `width` values, those of the list.
+    pub(crate) fn steps(values: &'a [f32], list: &'a [Pixel], width: usize) -> Self {
+        let layout = PartLayout::Steps { list, width };
+        Self { values, layout }
+    }
+
+    /// Whether the part has this many lines and steps.
+    fn has(&self, lines: usize, steps: usize) -> bool {
+        let rows_fit = |list: &[Pixel], width: usize| {
+            let rows = self.values.len() / width.max(1);
+            list.iter()
+                .all(|row| row.get().is_none_or(|row| row < rows))
+        };
+        match self.layout {
+            PartLayout::Strided { line, step } => {
+                lines * steps == 0
+                    || last_index([lines, steps], [line, step])
+                        .is_some_and(|last| last < self.values.len())
+            }
+            PartLayout::Lines { list, width } => {
+                list.len() == lines && width == steps && rows_fit(list, width)
+            }
+            PartLayout::Steps { list, width } => {
+                list.len() == steps && width == lines && rows_fit(list, width)
+            }
+        }
+    }
+}
+
+/// `out = sum over i of a[i] b[i]`, with factors rounded to bf16 (where [`Products::rounded`]).
+///
+/// The `i`th product sums over `steps[i]`. `b` holds for every `i` one part for each of `columns`,
+/// which lie side by side in the output.
+pub(crate) fn multiply_parts(
+    a: &[Part],
+    b: &[Part],
+    steps: &[usize],
+    columns: &[usize],
+    out: MatrixMut,
+) -> Result<()> {
+    let fits = a.len() == steps.len()
+        && b.len() == steps.len() * columns.len()
+        && out.columns == columns.iter().sum::<usize>()
+        && out.rows * out.columns * steps.iter().sum::<usize>() > 0
+        && a.iter()
+            .zip(steps)
+            .all(|(part, steps)| part.has(out.rows, *steps))
+        && b.chunks(columns.len().max(1))
+            .zip(steps)
+            .all(|(parts, steps)| {
+                let mut parts = parts.iter().zip(columns);
+                parts.all(|(part, columns)| part.has(*columns, *steps))
+            });
+    if !fits || !amx::available() {
+        bail!(
+            "cannot multiply parts of {steps:?} steps into {} x {columns:?}",
+            out.rows
+        )
+    }
+    amx::multiply(a, b, steps, columns, out, Output::Set, Threads::All);
+    Ok(())
+}
+
 impl<'a> From<Matrix<'a>> for Part<'a> {
     /// Lines are the rows of the matrix.
     fn from(matrix: Matrix<'a>) -> Self {

@@ -4,6 +4,9 @@
 //! once. With the pixels under the kernel side by side in a row of `columns`, the convolution is
 //! `columns W^T`, the gradient of the weight is `grad^T columns`, and that of the input is
 //! `grad W` with every row added back to the pixels that it came from.
+//!
+//! Products in bf16 have no columns in memory: they are packed from the pixels themselves, tap by tap,
+//! and the input's gradient gathers, for every pixel and tap, the one output pixel that saw it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
@@ -11,7 +14,9 @@ use rayon::prelude::*;
 
 use super::linear::column_sums;
 use super::{TASK, View, gradient, output, rows_a_task, values};
-use crate::product::{Matrix, MatrixMut, Output, Products, Threads, multiply};
+use crate::product::{
+    Matrix, MatrixMut, Output, Part, Pixel, Products, Threads, multiply, multiply_parts,
+};
 
 /// See [`crate::ops::conv2d`].
 pub(crate) fn conv2d(
@@ -127,6 +132,28 @@ impl Geometry {
         let y = along(pixel / self.from[1], tap / self.kernel[1], h)?;
         let x = along(pixel % self.from[1], tap % self.kernel[1], w)?;
         Some((n * h + y) * w + x)
+    }
+
+    /// For every tap, what every output pixel sees.
+    fn sources(&self) -> Vec<Vec<Pixel>> {
+        let pixels = self.batch * self.pixels_to();
+        self.by_tap(pixels, |pixel, tap| self.source(pixel, tap))
+    }
+
+    /// For every tap, what sees every input pixel.
+    fn targets(&self) -> Vec<Vec<Pixel>> {
+        let pixels = self.batch * self.pixels_from();
+        self.by_tap(pixels, |pixel, tap| self.target(pixel, tap))
+    }
+
+    fn by_tap(
+        &self,
+        pixels: usize,
+        at: impl Fn(usize, usize) -> Option<usize> + Sync,
+    ) -> Vec<Vec<Pixel>> {
+        let taps = (0..self.taps()).into_par_iter();
+        let list = |tap| (0..pixels).map(|pixel| at(pixel, tap).into()).collect();
+        taps.map(list).collect()
     }
 
     /// Fills the columns of the output pixels from `first` on, from `pixels` `[n, h, w, input]`.
@@ -271,14 +298,38 @@ impl Conv2d {
         }
         let pixels = transpose(x, g.input, g.pixels_from(), None);
         let kernels = transpose(weight, g.input, g.taps(), None);
-        let kernels = Matrix::dense(&kernels, g.output, g.row())?.t();
         let mut y = vec![0.; g.batch * g.pixels_to() * g.output];
-        let mut columns = vec![0.; self.columns(&g)];
+        if self.products.rounded() {
+            gather(
+                (&pixels, &g.sources(), g.input),
+                |tap| {
+                    let kernel = &kernels[tap * g.input..];
+                    Matrix::new(kernel, [g.output, g.input], [g.row(), 1])
+                },
+                (&mut y, g.output),
+            )?;
+        } else {
+            self.by_columns(&g, &pixels, &kernels, &mut y)?;
+        }
+        let y = transpose(&y, g.pixels_to(), g.output, bias);
+        output(y, [g.batch, g.output, g.to[0], g.to[1]].as_slice())
+    }
+
+    /// `y` `[n, h', w', output]` in f32.
+    fn by_columns(
+        &self,
+        g: &Geometry,
+        pixels: &[f32],
+        kernels: &[f32],
+        y: &mut [f32],
+    ) -> Result<()> {
+        let kernels = Matrix::dense(kernels, g.output, g.row())?.t();
+        let mut columns = vec![0.; self.columns(g)];
         let at_a_time = g.rows_at_a_time();
         for (i, y) in y.chunks_mut(at_a_time * g.output).enumerate() {
             let rows = y.len() / g.output;
             let columns = &mut columns[..rows * g.row()];
-            g.fill_columns(&pixels, i * at_a_time, columns);
+            g.fill_columns(pixels, i * at_a_time, columns);
             self.multiply(
                 Matrix::dense(columns, rows, g.row())?,
                 kernels,
@@ -286,8 +337,7 @@ impl Conv2d {
                 Output::Set,
             )?;
         }
-        let y = transpose(&y, g.pixels_to(), g.output, bias);
-        output(y, [g.batch, g.output, g.to[0], g.to[1]].as_slice())
+        Ok(())
     }
 
     /// Values of the columns that are made at a time.
@@ -329,8 +379,19 @@ impl Conv2d {
     fn of_input(&self, g: &Geometry, weight: &Tensor, upper: &[f32]) -> Result<Vec<f32>> {
         let view = View::of(weight);
         let kernels = transpose(view.values("conv2d")?, g.input, g.taps(), None);
-        let kernels = Matrix::dense(&kernels, g.output, g.row())?;
         let mut pixels = vec![0.; g.batch * g.pixels_from() * g.input];
+        if self.products.rounded() {
+            gather(
+                (upper, &g.targets(), g.output),
+                |tap| {
+                    let kernel = &kernels[tap * g.input..];
+                    Matrix::new(kernel, [g.input, g.output], [1, g.row()])
+                },
+                (&mut pixels, g.input),
+            )?;
+            return Ok(transpose(&pixels, g.pixels_from(), g.input, None));
+        }
+        let kernels = Matrix::dense(&kernels, g.output, g.row())?;
         let mut columns = vec![0.; self.columns(g)];
         let at_a_time = g.rows_at_a_time();
         for (i, upper) in upper.chunks(at_a_time * g.output).enumerate() {
@@ -351,6 +412,19 @@ impl Conv2d {
         let view = View::of(x);
         let pixels = transpose(view.values("conv2d")?, g.input, g.pixels_from(), None);
         let mut kernels = vec![0.; g.output * g.row()];
+        if self.products.rounded() {
+            let sources = g.sources();
+            let rows = g.batch * g.pixels_to();
+            let upper = Matrix::dense(upper, rows, g.output)?.t();
+            let taps = sources.iter();
+            let columns: Vec<Part> = taps
+                .map(|list| Part::steps(&pixels, list, g.input))
+                .collect();
+            let to = MatrixMut::dense(&mut kernels, g.output, g.row())?;
+            let sizes = vec![g.input; g.taps()];
+            multiply_parts(&[upper.into()], &columns, &[rows], &sizes, to)?;
+            return Ok(transpose(&kernels, g.taps(), g.input, None));
+        }
         let mut columns = vec![0.; self.columns(g)];
         let at_a_time = g.rows_at_a_time();
         for (i, upper) in upper.chunks(at_a_time * g.output).enumerate() {
@@ -366,6 +440,25 @@ impl Conv2d {
         }
         Ok(transpose(&kernels, g.taps(), g.input, None))
     }
+}
+
+/// For every row of `to` (of that width), the sum over all taps of the pixel that the tap's list names
+/// times the transposed kernel of the tap.
+fn gather<'a>(
+    (pixels, lists, width): (&[f32], &[Vec<Pixel>], usize),
+    kernel: impl Fn(usize) -> Result<Matrix<'a>>,
+    (to, columns): (&mut [f32], usize),
+) -> Result<()> {
+    let left: Vec<Part> = lists
+        .iter()
+        .map(|list| Part::lines(pixels, list, width))
+        .collect();
+    let right: Vec<Part> = (0..lists.len())
+        .map(|tap| kernel(tap).map(Part::from))
+        .collect::<Result<_>>()?;
+    let rows = to.len() / columns;
+    let to = MatrixMut::dense(to, rows, columns)?;
+    multiply_parts(&left, &right, &vec![width; lists.len()], &[columns], to)
 }
 
 impl CustomOp2 for Conv2d {

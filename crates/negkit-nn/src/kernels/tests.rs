@@ -300,6 +300,55 @@ fn gradients_of_convolutions_are_those_of_compositions() {
     }
 }
 
+/// Relative L2 error of bf16 products.
+const ROUNDED: f64 = 6e-3;
+
+#[test]
+fn gradients_in_bf16_are_near() {
+    let products = Products::Bf16;
+    for (channels, kernel, stride, padding, size) in [
+        ([3, 4], [1, 1], 1, 0, [5, 4]),
+        ([33, 17], [3, 3], 1, 1, [8, 8]),
+        ([64, 96], [3, 3], 1, 1, [4, 4]),
+        ([20, 36], [3, 3], 2, 1, [8, 6]),
+        ([3, 4], [3, 3], 2, 0, [8, 7]),
+        ([3, 40], [8, 8], 8, 0, [16, 24]),
+    ] {
+        let x: &[usize] = &[3, channels[0], size[0], size[1]];
+        let weight: &[usize] = &[channels[1], channels[0], kernel[0], kernel[1]];
+        check("conv2d", &[x, weight, &[channels[1]]], ROUNDED, &|t| {
+            ops::conv2d_in(&t[0], &t[1], Some(&t[2]), stride, padding, products)
+        });
+    }
+    for [rows, input, output] in [[3, 5, 7], [70, 33, 65], [129, 64, 96]] {
+        let shapes: [&[usize]; 3] = [&[rows, input], &[output, input], &[output]];
+        check("linear", &shapes, ROUNDED, &|t| {
+            ops::linear_in(&t[0], &t[1], Some(&t[2]), products)
+        });
+        let (a, b): (&[usize], &[usize]) = (&[2, 3, rows, input], &[2, 3, output, input]);
+        check("matmul of a transposed matrix", &[a, b], ROUNDED, &|t| {
+            ops::matmul_in(&t[0], &t[1].t()?, products)
+        });
+    }
+    let (q, k): (&[usize], &[usize]) = (&[2, 65, 96], &[2, 33, 96]);
+    // Scores are sums of 32 products, and the softmax's slope makes their errors larger.
+    check(
+        "attention",
+        &[q, k, k],
+        5. * ROUNDED,
+        &|t| match t[0].dtype() {
+            DType::F32 => multi_head_attention(
+                [&t[0], &t[1], &t[2]],
+                3,
+                AttentionMask::None,
+                0.05,
+                products,
+            ),
+            _ => composed_attention(t, 3, AttentionMask::None, 0.05),
+        },
+    );
+}
+
 #[test]
 fn convolutions_that_cannot_be_are_errors() {
     let x = Var::from_tensor(&normal((1, 2, 3, 3))).unwrap();
@@ -362,14 +411,19 @@ fn gradients_of_functions_are_those_of_compositions() {
 }
 
 /// Attention by the composition, in the layout of the kernel.
-fn composed_attention(t: &[Tensor], heads: usize, mask: AttentionMask) -> Result<Tensor> {
+fn composed_attention(
+    t: &[Tensor],
+    heads: usize,
+    mask: AttentionMask,
+    scale: f64,
+) -> Result<Tensor> {
     let split = |x: &Tensor| {
         let (batch, length, width) = x.dims3()?;
         x.reshape((batch, length, heads, width / heads))?
             .transpose(1, 2)
     };
     let (q, k, v) = (split(&t[0])?, split(&t[1])?, split(&t[2])?);
-    let y = attention(&q, &k, &v, mask, 0.3, AttentionBudget::UNLIMITED)?;
+    let y = attention(&q, &k, &v, mask, scale, AttentionBudget::UNLIMITED)?;
     y.transpose(1, 2)?.reshape(t[0].dims())
 }
 
@@ -389,7 +443,7 @@ fn gradients_of_attention_are_those_of_its_composition() {
                 let exact = Products::Exact;
                 multi_head_attention([&t[0], &t[1], &t[2]], heads, mask, 0.3, exact)
             }
-            _ => composed_attention(t, heads, mask),
+            _ => composed_attention(t, heads, mask, 0.3),
         });
     }
 }
