@@ -10,6 +10,7 @@
 
 pub mod catalog;
 pub mod corpus;
+pub mod datasets;
 pub mod language;
 pub mod render;
 pub mod scene;
