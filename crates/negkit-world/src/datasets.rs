@@ -40,6 +40,6 @@ pub use refcocog::{
 };
 pub use truth::{ObjectTruth, PictureTruth};
 pub use writer::{
-    Counts, Dataset, DatasetError, FileRecord, PictureFormat, Plan, Progress, Split, scene_seed,
-    verify, write_all, write_plan,
+    Counts, Dataset, DatasetError, FileRecord, PictureFormat, Plan, Progress, Split, dataset_scene,
+    scene_seed, verify, write_all, write_plan,
 };

@@ -22,7 +22,7 @@ pub use captions::{
     caption_with, full_caption,
 };
 pub use description::{Attribute, Description, Determiner, NegationWord, Noun, Property};
-pub use expressions::{Phrase, phrases, referring_expressions};
+pub use expressions::{Phrase, phrases, referring_expressions, referring_scene};
 pub use foils::{negation_foil, ordinary_foil};
 pub use grammar::{indefinite, indefinite_coloured, join, number_word, with_article};
 pub use prompts::{

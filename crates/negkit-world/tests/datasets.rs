@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use negkit_image::Rle;
 use negkit_world::datasets::{
-    Counts, DatasetError, PictureFormat, Plan, Split, holds_expression_negation, scene_seed,
-    to_pickle, verify, write_all, write_plan,
+    Counts, DatasetError, PictureFormat, Plan, Split, dataset_scene, holds_expression_negation,
+    scene_seed, to_pickle, verify, write_all, write_plan,
 };
 use negkit_world::language::negation_prompts;
 use negkit_world::{Kind, Scene, render};
@@ -60,6 +60,7 @@ fn the_files_agree_with_the_scenes() {
         .collect();
     assert_eq!(scenes.len(), 190);
     assert_eq!(scenes[&1], Scene::sample(scene_seed(11, Split::Train, 0)));
+    assert_eq!(scenes[&3], dataset_scene(11, Split::Train, 2));
     assert_eq!(scenes[&151], Scene::sample(scene_seed(11, Split::Val, 0)));
 
     // Instances: polygons and RLE tell of the same pixels as the renderer.

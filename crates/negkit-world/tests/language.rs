@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use negkit_world::language::{
     Attribute, CaptionStyle, Negated, affirmative_prompts, answer_vocabulary, caption,
     caption_with, full_caption, is_test_prompt, negation_foil, negation_prompts, ordinary_foil,
-    phrases, questions, referring_expressions, tifa_items,
+    phrases, questions, referring_expressions, referring_scene, tifa_items,
 };
 use negkit_world::{Colour, Kind, Scene, Size, State, Thing};
 use rand::SeedableRng;
@@ -379,6 +379,41 @@ fn phrases_mean_all_that_fits_and_expressions_one() {
     assert!(
         f64::from(necessary.0) > 0.5 * f64::from(necessary.1),
         "{necessary:?}"
+    );
+}
+
+#[test]
+fn negated_expressions_hold_the_words_of_refcocog() {
+    let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
+    let (mut negated, mut all, mut same_category) = (0, 0, 0);
+    for seed in 0..3000 {
+        let scene = referring_scene(seed);
+        assert_eq!(scene, referring_scene(seed));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for phrase in referring_expressions(&scene, &mut rng) {
+            all += 1;
+            if !phrase.negated {
+                continue;
+            }
+            negated += 1;
+            let kind = scene.things[phrase.things[0]].kind;
+            same_category += usize::from(scene.of_kind(kind).count() > 1);
+            for word in ["no", "not", "without"] {
+                let held = phrase.text.split([' ', ',']).any(|w| w == word);
+                *counts.entry(word).or_default() += f64::from(u8::from(held));
+            }
+        }
+    }
+    // NegRefCOCOg's 440 expressions: no 143, not 200, without 98.
+    let total: f64 = counts.values().sum();
+    for (word, expected) in [("no", 143.), ("not", 200.), ("without", 98.)] {
+        let (share, expected) = (counts[word] / total, expected / 441.);
+        assert!((share - expected).abs() < 0.1, "{counts:?}");
+    }
+    assert!(negated * 10 > all, "{negated} of {all}");
+    assert!(
+        same_category * 10 > negated * 8,
+        "{same_category} of {negated}"
     );
 }
 

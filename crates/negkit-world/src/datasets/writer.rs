@@ -23,7 +23,7 @@ use super::refcocog::{Reference, SizeFilter, neg_refcocog, references};
 use super::truth::PictureTruth;
 use super::{coco, phrasecut, pickle, text};
 use crate::catalog::Kind;
-use crate::language::{CaptionStyle, negation_prompts, tifa_items};
+use crate::language::{CaptionStyle, negation_prompts, referring_scene, tifa_items};
 use crate::scene::Scene;
 use crate::writers::{WorldVerifier, WorldWriter, hard_negative};
 
@@ -204,6 +204,17 @@ pub fn scene_seed(seed: u64, split: Split, index: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// The scene of a dataset's picture: each third one is a [`referring_scene`], for people are as
+/// common in the photos of COCO as they are rare in [`Scene::sample`].
+pub fn dataset_scene(seed: u64, split: Split, index: u64) -> Scene {
+    let seed = scene_seed(seed, split, index);
+    if index % 3 == 2 {
+        referring_scene(seed)
+    } else {
+        Scene::sample(seed)
+    }
 }
 
 /// Random streams, one for each picture and purpose.
@@ -482,7 +493,7 @@ impl Writer<'_> {
                 .enumerate()
                 .map(|(k, &(split, index))| {
                     let id = start + k as u64 + 1;
-                    let scene = Scene::sample(scene_seed(plan.seed, split, index));
+                    let scene = dataset_scene(plan.seed, split, index);
                     let name = format!("COCO_{}_{id:012}.{extension}", split.name());
                     let path = format!("{}/{name}", split.name());
                     let (picture, truth) = PictureTruth::of(id, name, scene, plan.side);

@@ -1,14 +1,14 @@
 //! Phrases for segmentation, and expressions that refer to exactly one thing.
 
-use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::captions::{CLEARLY_APART, middle, possible_attributes};
+use super::captions::{CLEARLY_APART, middle, possible_attributes, worn_kinds};
 use super::description::{Attribute, Description, Determiner, NegationWord, Noun};
-use crate::catalog::Kind;
-use crate::scene::{Scene, Size, Thing};
+use crate::catalog::{Kind, Place, Zone};
+use crate::scene::{Scene, Size, Thing, Wish, Worn};
 
 /// Words and what they mean in a scene.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +155,67 @@ pub fn referring_expressions(scene: &Scene, rng: &mut ChaCha8Rng) -> Vec<Phrase>
     found
 }
 
+/// A scene to refer in: as in RefCOCOg's photos several of a kind, mostly people, that differ in
+/// what they wear and do; the same for the same seed.
+///
+/// [`Scene::sample`] seldom has two people, of whom one lacks a hat.
+pub fn referring_scene(seed: u64) -> Scene {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let place = *Place::ALL.choose(&mut rng).unwrap_or(&Place::Street);
+    let likely = |rng: &mut ChaCha8Rng, zone: Option<Zone>| {
+        let open: Vec<(Kind, f32)> = place
+            .likely()
+            .iter()
+            .copied()
+            .filter(|(kind, _)| !kind.is_person() && zone.is_none_or(|z| kind.traits().zone == z))
+            .collect();
+        open.choose_weighted(rng, |&(_, weight)| weight)
+            .ok()
+            .map(|&(kind, _)| kind)
+    };
+    let mut wishes: Vec<Wish> = Vec::new();
+    let people = rng.random_bool(0.75);
+    if people {
+        let kind = if rng.random_bool(0.5) {
+            Kind::Man
+        } else {
+            Kind::Woman
+        };
+        wishes.extend([Wish::new(kind), Wish::new(kind)]);
+        if rng.random_bool(0.3) {
+            let other = if kind == Kind::Man {
+                Kind::Woman
+            } else {
+                Kind::Man
+            };
+            wishes.push(Wish::new(other));
+        }
+        // Something that the first of them has and the second lacks.
+        if let Some(&worn) = worn_kinds().collect::<Vec<_>>().choose(&mut rng) {
+            let colour = worn.traits().colours.choose(&mut rng).copied();
+            wishes[0].worn = Some(vec![Worn { kind: worn, colour }]);
+            let others: Vec<Worn> = worn_kinds()
+                .filter(|kind| *kind != worn && rng.random_bool(0.25))
+                .map(|kind| Worn { kind, colour: None })
+                .collect();
+            let coloured = others.into_iter().map(|other| Worn {
+                colour: other.kind.traits().colours.choose(&mut rng).copied(),
+                ..other
+            });
+            wishes[1].worn = Some(coloured.collect());
+        }
+    } else if let Some(kind) = likely(&mut rng, Some(Zone::Ground)) {
+        wishes.extend([Wish::new(kind), Wish::new(kind)]);
+    }
+    if let Some(kind) = likely(&mut rng, None)
+        && rng.random_bool(0.6)
+        && wishes.iter().all(|wish| wish.kind != kind)
+    {
+        wishes.push(Wish::new(kind));
+    }
+    Scene::compose(rng.random(), place, &wishes)
+}
+
 fn nouns(kind: Kind) -> impl Iterator<Item = Noun> {
     [Noun::Kind(kind)].into_iter().chain(Noun::general(kind))
 }
@@ -265,6 +326,10 @@ const WORD_SHARES: [(NegationWord, u32); 3] = [
 ];
 
 fn negated_expression(scene: &Scene, i: usize, rng: &mut ChaCha8Rng) -> Option<String> {
+    // Of things "not" alone can be said; people would not make up for it if all of them were.
+    if !scene.things[i].kind.is_person() && rng.random_bool(0.6) {
+        return None;
+    }
     let (word, _) = *WORD_SHARES.choose_weighted(rng, |&(_, share)| share).ok()?;
     let necessary = negated_descriptions(scene, i, true, rng);
     let descriptions = if necessary.is_empty() {
@@ -294,8 +359,11 @@ fn negated_expression(scene: &Scene, i: usize, rng: &mut ChaCha8Rng) -> Option<S
         .iter()
         .filter(|description| about_worn(description) == wants_worn)
         .collect();
+    // A chair cannot lack what it never wears: then there is none with this word, or the word that
+    // everything goes with would drown the others.
     let chosen = match preferred.choose(rng) {
         Some(description) => *description,
+        None if wants_worn => return None,
         None => descriptions.choose(rng)?,
     };
     let mut determiner = determiner(rng);
