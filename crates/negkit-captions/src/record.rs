@@ -121,3 +121,44 @@ pub fn read_json_lines<T: for<'de> Deserialize<'de>>(
         Err(error) => Some(Err(error)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn record(caption_id: u64, source: Source) -> NegationCaption {
+        NegationCaption {
+            image_id: 3,
+            caption_id,
+            caption: "a man on a beach".to_owned(),
+            updated_caption: "a man on a beach without a \"hat\"".to_owned(),
+            object: Some("hat".to_owned()),
+            question: None,
+            verdict: Some(Verdict::No),
+            source,
+        }
+    }
+
+    #[test]
+    fn records_survive_json_lines_and_a_torn_line_is_an_error() {
+        let records = [record(1, Source::P1), record(1, Source::RandP1)];
+        let mut bytes = Vec::new();
+        write_json_lines(&mut bytes, &records).unwrap();
+        let read: Vec<NegationCaption> = read_json_lines(&bytes[..]).map(Result::unwrap).collect();
+        assert_eq!(read, records);
+        bytes.truncate(bytes.len() - 9);
+        let torn: Vec<std::io::Result<NegationCaption>> = read_json_lines(&bytes[..]).collect();
+        assert!(torn[0].is_ok() && torn[1].is_err());
+    }
+
+    #[test]
+    fn annotations_of_one_caption_get_ids_of_their_own() {
+        let records = [record(7, Source::P1), record(7, Source::P2)];
+        let annotations: Vec<UpdatedAnnotation> = updated_captions(&records).collect();
+        assert_eq!(annotations.iter().map(|a| a.id).collect::<Vec<_>>(), [1, 2]);
+        let json = serde_json::to_value(&annotations[0]).unwrap();
+        let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["image_id", "id", "caption", "updated_caption"]);
+    }
+}
