@@ -28,7 +28,9 @@ use negkit_train::tasks::pictures::{PackedPictures, Pictures, signed_pixels};
 use negkit_train::tasks::segmentation::{
     FrozenClip, PhraseMasks, SegmentationSettings, SegmentationTask, decoder_init, export_clipseg,
 };
-use negkit_train::tasks::vae::{VaeSettings, VaeTask, encode_pictures, export_vae, scaling_factor};
+use negkit_train::tasks::vae::{
+    VaeSettings, VaeTask, encode_pictures, export_vae, scaling_factor, vae_parameters,
+};
 use negkit_train::{Init, ParamStore, Schedule, Task, TrainError, TrainSettings, train};
 
 const SIDE: usize = 16;
@@ -90,7 +92,7 @@ fn vae_config() -> VaeConfig {
 fn trained_vae(folder: &Path, steps: u64) -> (ParamStore, VaeConfig, f64, f64) {
     let bytes = squares();
     let pictures = PackedPictures::new(&bytes[..], (SIDE, SIDE)).unwrap();
-    let store = ParamStore::random(1, &Device::Cpu);
+    let store = vae_parameters(1, &vae_config(), &Device::Cpu).unwrap();
     let options = VaeSettings {
         batch_size: 16,
         ..VaeSettings::default()
@@ -113,7 +115,7 @@ fn trained_vae(folder: &Path, steps: u64) -> (ParamStore, VaeConfig, f64, f64) {
 #[test]
 fn an_autoencoder_learns_and_is_the_same_from_its_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, config, before, after) = trained_vae(folder.path(), 60);
+    let (store, config, before, after) = trained_vae(folder.path(), 100);
     assert!(after < before / 2., "loss {before} -> {after}");
 
     let (weights, read) = open_vae_folder(&folder.path().join("vae")).unwrap();

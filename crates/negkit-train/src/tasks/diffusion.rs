@@ -12,18 +12,16 @@ use std::sync::Arc;
 use candle_core::{D, DType, Device, Tensor};
 use negkit_diffusion::scheduler::{NoiseSchedule, PredictionType, SchedulerConfig};
 use negkit_diffusion::unet::{UNet, UNetConfig};
-use negkit_nn::{Ignored, TensorSource};
+use negkit_nn::Ignored;
 use negkit_text::{ClipFiles, TextEncoder};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::draw::{self, Purpose};
-use super::export::{
-    DIFFUSERS_WEIGHTS, TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, engine, write_model,
-};
-use crate::{Init, ParamStore, StepLoss, Task, TrainError, atomic, store};
+use super::export::{DIFFUSERS_WEIGHTS, copy_files, write_model};
+use crate::{Init, ParamStore, StepLoss, Task, TrainError, atomic, export_text_encoder};
 
 /// Latents of pictures with their captions, by index.
 ///
@@ -189,7 +187,7 @@ pub fn zero_snr_schedule() -> Result<SchedulerConfig, TrainError> {
         "timestep_spacing": "trailing",
         "trained_betas": null
     });
-    SchedulerConfig::from_json(&fields.to_string()).map_err(engine)
+    SchedulerConfig::from_json(&fields.to_string()).map_err(TrainError::other)
 }
 
 /// First values for a UNet, for [`ParamStore::random_with`]: every residual branch and the last
@@ -217,9 +215,9 @@ pub struct DiffusionBatch {
 
 /// Trains a [`UNet`] on latents and captions.
 pub struct DiffusionTask<L> {
-    unet: UNet,
+    tracked: UNet,
     /// The same parameters without gradients.
-    served: UNet,
+    unet: UNet,
     text: Arc<dyn TextEncoder>,
     schedule: NoiseSchedule,
     prediction: PredictionType,
@@ -266,17 +264,17 @@ impl<L: CaptionedLatents> DiffusionTask<L> {
                 expected: "a share between 0 and 1",
             });
         }
-        let schedule = NoiseSchedule::from_config(scheduler).map_err(engine)?;
-        let prediction = scheduler.prediction_type().map_err(engine)?;
+        let schedule = NoiseSchedule::from_config(scheduler).map_err(TrainError::other)?;
+        let prediction = scheduler.prediction_type().map_err(TrainError::other)?;
         let params = store.params();
-        let unet = UNet::load(&params, config)?;
+        let tracked = UNet::load(&params, config)?;
         params.finish("the UNet", Ignored::default())?;
         let mut task = Self {
             weights: settings
                 .min_snr_gamma
                 .map(|gamma| min_snr_weights(&schedule, prediction, gamma)),
-            unet,
-            served: UNet::load(&store.detached_params(), config)?,
+            tracked,
+            unet: UNet::load(&store.detached_params(), config)?,
             text,
             schedule,
             prediction,
@@ -291,7 +289,7 @@ impl<L: CaptionedLatents> DiffusionTask<L> {
 
     /// The UNet as it stands, without gradients.
     pub fn unet(&self) -> &UNet {
-        &self.served
+        &self.unet
     }
 
     /// The pictures that are scored, with noise, noise levels and captions fixed by the seed.
@@ -351,11 +349,11 @@ impl<L: CaptionedLatents> DiffusionTask<L> {
             PredictionType::Sample => latents.clone(),
             PredictionType::VPrediction => schedule
                 .velocity(&latents, &noise, &timesteps)
-                .map_err(engine)?,
+                .map_err(TrainError::other)?,
         };
         let sample = schedule.add_noise(&latents, &noise, &timesteps);
         Ok(DiffusionBatch {
-            sample: sample.map_err(engine)?,
+            sample: sample.map_err(TrainError::other)?,
             target,
             timesteps,
             encoder_hidden_states: encode_texts(&*self.text, captions, &self.device)?,
@@ -406,7 +404,7 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
 
     fn loss(&self, batch: DiffusionBatch) -> Result<StepLoss, TrainError> {
         Ok(StepLoss {
-            loss: self.error(&self.unet, &batch)?,
+            loss: self.error(&self.tracked, &batch)?,
             metrics: Vec::new(),
         })
     }
@@ -416,7 +414,7 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
         let (mut sum, mut count) = (0., 0);
         for batch in &self.held_out {
             let pictures = batch.timesteps.len();
-            let loss = self.error(&self.served, batch)?.to_scalar::<f32>()?;
+            let loss = self.error(&self.unet, batch)?.to_scalar::<f32>()?;
             sum += f64::from(loss) * pictures as f64;
             count += pictures;
         }
@@ -425,7 +423,7 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
 
     fn recipe(&self) -> Value {
         json!({
-            "model": self.unet.config(),
+            "model": self.tracked.config(),
             "settings": self.settings,
             "prediction": format!("{:?}", self.prediction),
             "final_alpha_cumprod": self.schedule.alphas_cumprod().last(),
@@ -497,7 +495,7 @@ pub struct PipelineParts<'a> {
 /// # Errors
 /// When a part cannot be read, or a file cannot be written.
 pub fn export_pipeline(parts: PipelineParts<'_>, folder: &Path) -> Result<(), TrainError> {
-    let unet = parts.unet_config.to_json().map_err(engine)?;
+    let unet = parts.unet_config.to_json().map_err(TrainError::other)?;
     write_model(parts.unet, &unet, &folder.join("unet"), DIFFUSERS_WEIGHTS)?;
     copy_files(
         parts.vae,
@@ -508,14 +506,24 @@ pub fn export_pipeline(parts: PipelineParts<'_>, folder: &Path) -> Result<(), Tr
         &folder.join("scheduler").join("scheduler_config.json"),
         parts.scheduler.to_json().as_bytes(),
     )?;
-    write_text_encoder(parts.clip, &folder.join("text_encoder"))?;
-    copy_files(parts.clip, &folder.join("tokenizer"), &TOKENIZER_FILES)?;
+    let clip = ClipFiles::open(parts.clip)?;
+    export_text_encoder(
+        &ParamStore::from_tensors(clip.tensors().clone(), &Device::Cpu)?,
+        &clip.text_config()?,
+        parts.clip,
+        &folder.join("text_encoder"),
+        Some(&folder.join("tokenizer")),
+    )?;
     // transformers' first tokenizer needs the two files that the second can do without.
     let tokenizer = match parts.clip.join("vocab.json").is_file() {
         true => "CLIPTokenizer",
         false => "CLIPTokenizerFast",
     };
-    let scheduler = parts.scheduler.kind().map_err(engine)?.class_name();
+    let scheduler = parts
+        .scheduler
+        .kind()
+        .map_err(TrainError::other)?
+        .class_name();
     let index = json!({
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": "0.42.1",
@@ -530,31 +538,4 @@ pub fn export_pipeline(parts: PipelineParts<'_>, folder: &Path) -> Result<(), Tr
     });
     let index = format!("{index:#}\n");
     atomic::write(&folder.join("model_index.json"), index.as_bytes())
-}
-
-/// The text tower of a CLIP as a `CLIPTextModel`.
-fn write_text_encoder(clip: &Path, folder: &Path) -> Result<(), TrainError> {
-    let files = ClipFiles::open(clip)?;
-    let mut config = Map::new();
-    config.insert("architectures".to_owned(), json!(["CLIPTextModel"]));
-    config.insert("model_type".to_owned(), json!("clip_text_model"));
-    let known = serde_json::to_value(files.text_config()?).map_err(engine)?;
-    let published = files.config().and_then(|config| config.get("text_config"));
-    for part in [Some(&known), published].into_iter().flatten() {
-        for (field, value) in part.as_object().into_iter().flatten() {
-            if !["architectures", "model_type"].contains(&field.as_str()) {
-                config.insert(field.clone(), value.clone());
-            }
-        }
-    }
-    let config = format!("{:#}\n", Value::Object(config));
-    atomic::write(&folder.join("config.json"), config.as_bytes())?;
-    let mut tensors = Vec::new();
-    for name in files.tensors().names() {
-        if name.starts_with("text_model.") {
-            let tensor = files.tensors().load(&name, DType::F32, &Device::Cpu)?;
-            tensors.push((name, tensor));
-        }
-    }
-    store::save_tensors(&folder.join(TRANSFORMERS_WEIGHTS), &tensors, DType::F16)
 }

@@ -1,6 +1,5 @@
 //! Writing models in the layouts that they are published in.
 
-use std::error::Error;
 use std::path::Path;
 
 use candle_core::DType;
@@ -19,11 +18,6 @@ pub(crate) const TOKENIZER_FILES: [&str; 5] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
 ];
-
-/// An engine's error as one of training.
-pub(crate) fn engine<E: Error + Send + Sync + 'static>(error: E) -> TrainError {
-    TrainError::Other(Box::new(error))
-}
 
 /// Writes `config.json` with the text `config`, and the parameters in f16 as `weights`. The weights
 /// come last: a folder that holds them is whole.

@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::draw::{self, Purpose};
-use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, engine};
+use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files};
 use super::pictures::Pictures;
 use crate::{Init, ParamStore, StepLoss, Task, TrainError, atomic, store};
 
@@ -134,7 +134,7 @@ impl FrozenClip {
             vision,
             text: Arc::new(text),
             preprocessor,
-            preprocess: preprocess.map_err(engine)?,
+            preprocess: preprocess.map_err(TrainError::other)?,
             device: device.clone(),
         })
     }
@@ -170,7 +170,10 @@ impl FrozenClip {
             })
         });
         let pixels: Vec<RgbImage> = pixels.collect::<Result<_, _>>()?;
-        let values = self.preprocess.apply_batch(&pixels).map_err(engine)?;
+        let values = self
+            .preprocess
+            .apply_batch(&pixels)
+            .map_err(TrainError::other)?;
         let (count, channels, height, width) = values.dim();
         let (values, _) = values.into_raw_vec_and_offset();
         let values = Tensor::from_vec(values, (count, channels, height, width), &self.device)?;
@@ -484,7 +487,7 @@ fn published_config(config: &ClipSegConfig, clip: &ClipFiles) -> Result<String, 
         json!(["CLIPSegForImageSegmentation"]),
     );
     fields.insert("model_type".to_owned(), json!("clipseg"));
-    if let Value::Object(own) = serde_json::to_value(config).map_err(engine)? {
+    if let Value::Object(own) = serde_json::to_value(config).map_err(TrainError::other)? {
         fields.extend(own);
     }
     for (part, model_type) in [

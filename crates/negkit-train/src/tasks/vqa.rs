@@ -13,7 +13,7 @@ use negkit_vqa::mini::{MiniVqaConfig, MiniVqaModel, tokenize_questions};
 use serde_json::{Value, json};
 
 use super::classes::{count_right, cross_entropy};
-use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, engine, write_model};
+use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, write_model};
 use crate::{ParamStore, StepLoss, Task, TrainError};
 
 /// Name of the model in messages.
@@ -56,7 +56,7 @@ impl VqaBatch {
         });
         Ok(Self {
             answers: answers.collect::<Result<_, TrainError>>()?,
-            questions: tokenize_questions(tokenizer, &questions, positions).map_err(engine)?,
+            questions: tokenize_questions(tokenizer, &questions, positions).map_err(TrainError::other)?,
             pixels,
         })
     }
