@@ -3,7 +3,9 @@
 //! Reference: `diffusers/models/resnet.py`, `downsampling.py` and `upsampling.py`.
 
 use candle_core::{Result, Tensor};
-use negkit_nn::{Activation, Conv2d, ConvOptions, GroupNorm, Linear, Params, upsample_nearest};
+use negkit_nn::{
+    Activation, Conv2d, ConvOptions, GroupNorm, Linear, Params, ops, upsample_nearest,
+};
 
 /// Norm and activation, the same in all blocks of a model.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +68,7 @@ impl ResnetBlock {
         let y = self.activation.forward(&self.norm1.forward(x)?)?;
         let mut y = self.conv1.forward(&y)?;
         if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
-            let shift = projection.forward(time)?.unsqueeze(2)?.unsqueeze(3)?;
-            y = y.broadcast_add(&shift)?;
+            y = ops::add_per_channel(&y, &projection.forward(time)?)?;
         }
         let y = self.activation.forward(&self.norm2.forward(&y)?)?;
         let y = self.conv2.forward(&y)?;

@@ -12,6 +12,7 @@ mod attention;
 mod bias;
 mod conv;
 mod elementwise;
+mod feed_forward;
 mod linear;
 mod norm;
 mod softmax;
@@ -25,7 +26,10 @@ use candle_core::{
 pub(crate) use attention::multi_head_attention;
 pub(crate) use bias::{add_bias, add_per_channel};
 pub(crate) use conv::conv2d;
-pub(crate) use elementwise::{Elementwise, GeluErf, QuickGelu, Relu, Silu, elementwise, geglu};
+pub(crate) use elementwise::{
+    Elementwise, Function, Geglu, GeluErf, QuickGelu, Relu, Silu, elementwise, geglu,
+};
+pub(crate) use feed_forward::feed_forward;
 pub(crate) use linear::{linear, matmul};
 pub(crate) use norm::{group_norm, layer_norm};
 pub(crate) use softmax::softmax;

@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::{Params, Products, ops};
+use crate::ops::{self, Gating};
+use crate::{Activation, Params, Products};
 
 /// `y = x W^T + b`.
 #[derive(Debug, Clone)]
@@ -43,6 +44,72 @@ impl Linear {
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::linear_in(x, &self.weight, self.bias.as_ref(), self.products)
+    }
+}
+
+/// Two linear layers with a function between them: the feed-forward network of a transformer
+/// ("Attention Is All You Need", section 3.3), or the gated one of diffusers.
+#[derive(Debug, Clone)]
+pub struct FeedForward {
+    weights: [Tensor; 2],
+    biases: [Tensor; 2],
+    gating: Gating,
+    products: Products,
+}
+
+impl FeedForward {
+    /// Reads the layer from `width` to `inner` at `first` and the one back at `second`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn load(
+        [first, second]: [&Params; 2],
+        width: usize,
+        inner: usize,
+        activation: Activation,
+    ) -> Result<Self> {
+        let gating = Gating::Activation(activation);
+        Self::load_both([first, second], width, [inner, inner], gating)
+    }
+
+    /// The same with GEGLU: the layer at `first` gives `2 * inner` values.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn load_geglu([first, second]: [&Params; 2], width: usize, inner: usize) -> Result<Self> {
+        Self::load_both([first, second], width, [2 * inner, inner], Gating::Geglu)
+    }
+
+    fn load_both(
+        [first, second]: [&Params; 2],
+        width: usize,
+        [hidden, inner]: [usize; 2],
+        gating: Gating,
+    ) -> Result<Self> {
+        let (first_weight, first_bias) = (
+            first.get((hidden, width), "weight")?,
+            first.get(hidden, "bias")?,
+        );
+        let (weight, bias) = (
+            second.get((width, inner), "weight")?,
+            second.get(width, "bias")?,
+        );
+        Ok(Self {
+            weights: [first_weight, weight],
+            biases: [first_bias, bias],
+            gating,
+            products: first.products(),
+        })
+    }
+
+    /// `[.., width]` to the same shape.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let ([first, second], [first_bias, bias]) = (&self.weights, &self.biases);
+        let (weights, biases) = ([first, second], [first_bias, bias]);
+        ops::feed_forward(x, weights, biases, self.gating, self.products)
     }
 }
 

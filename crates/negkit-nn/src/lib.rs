@@ -27,7 +27,9 @@ pub use activation::Activation;
 pub use attention::{AttentionBudget, AttentionMask, MultiHeadAttention, attention};
 pub use config::{ConfigError, read_config};
 pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
-pub use layers::{Conv2d, ConvOptions, ConvTranspose2d, Embedding, GroupNorm, LayerNorm, Linear};
+pub use layers::{
+    Conv2d, ConvOptions, ConvTranspose2d, Embedding, FeedForward, GroupNorm, LayerNorm, Linear,
+};
 pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorFactory, TensorSource};
 pub use product::Products;
 pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};

@@ -6,8 +6,11 @@
 
 pub(crate) mod composed;
 
+use std::marker::PhantomData;
+
 use candle_core::{D, DType, Result, Tensor};
 
+use crate::Activation;
 use crate::kernels;
 use crate::product::Products;
 
@@ -249,4 +252,61 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         return kernels::geglu(&x);
     }
     composed::geglu(&x)
+}
+
+/// What is between the two layers of [`feed_forward`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gating {
+    /// A function of every value.
+    Activation(Activation),
+    /// [`geglu`]: the first layer is twice as wide as the second one's input.
+    Geglu,
+}
+
+impl Gating {
+    /// Applies it to the first layer's result.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Activation(activation) => activation.forward(x),
+            Self::Geglu => geglu(x),
+        }
+    }
+}
+
+/// Two linear layers, from `x` `[.., width]` back to its width, with `gating` between them. `weights`
+/// and `biases` are those of both layers: `[hidden, width]`, `[hidden]`, `[width, inner]`, `[width]`.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn feed_forward(
+    x: &Tensor,
+    weights: [&Tensor; 2],
+    biases: [&Tensor; 2],
+    gating: Gating,
+    products: Products,
+) -> Result<Tensor> {
+    let [first, second] = weights;
+    let [first_bias, bias] = biases;
+    if !trains(&[x, first, second, first_bias, bias], products) {
+        let hidden = linear_in(x, first, Some(first_bias), products)?;
+        return linear_in(&gating.forward(&hidden)?, second, Some(bias), products);
+    }
+    let (x, first) = (&x.contiguous()?, &first.contiguous()?);
+    let weights = [first, second];
+    macro_rules! with {
+        ($function:ident) => {{
+            let gate = kernels::Function::<kernels::$function>(PhantomData);
+            kernels::feed_forward(x, weights, biases, gate, products)
+        }};
+    }
+    match gating {
+        Gating::Geglu => kernels::feed_forward(x, weights, biases, kernels::Geglu, products),
+        Gating::Activation(Activation::QuickGelu) => with!(QuickGelu),
+        Gating::Activation(Activation::Gelu) => with!(GeluErf),
+        Gating::Activation(Activation::Relu) => with!(Relu),
+        Gating::Activation(Activation::Silu) => with!(Silu),
+    }
 }

@@ -4,8 +4,8 @@
 
 use candle_core::{Result, Tensor};
 use negkit_nn::{
-    AttentionMask, Conv2d, ConvOptions, GroupNorm, LayerNorm, Linear, MultiHeadAttention, Params,
-    ops,
+    AttentionMask, Conv2d, ConvOptions, FeedForward, GroupNorm, LayerNorm, Linear,
+    MultiHeadAttention, Params,
 };
 
 /// Sizes of one transformer.
@@ -67,8 +67,7 @@ pub(crate) struct SpatialTransformer {
     norm2: LayerNorm,
     attn2: MultiHeadAttention,
     norm3: LayerNorm,
-    ff_in: Linear,
-    ff_out: Linear,
+    feed_forward: FeedForward,
     proj_out: Projection,
 }
 
@@ -104,8 +103,11 @@ impl SpatialTransformer {
             norm2: norm("norm2")?,
             attn2: attend("attn2", cross_attention_dim)?,
             norm3: norm("norm3")?,
-            ff_in: Linear::load(&feed_forward.pp(0).pp("proj"), channels, 2 * inner)?,
-            ff_out: Linear::load(&feed_forward.pp(2), inner, channels)?,
+            feed_forward: FeedForward::load_geglu(
+                [&feed_forward.pp(0).pp("proj"), &feed_forward.pp(2)],
+                channels,
+                inner,
+            )?,
             proj_out: project("proj_out")?,
         })
     }
@@ -125,8 +127,8 @@ impl SpatialTransformer {
         let tokens = (self.attn1.forward(&own, &own, AttentionMask::None)? + tokens)?;
         let own = self.norm2.forward(&tokens)?;
         let tokens = (self.attn2.forward(&own, context, AttentionMask::None)? + tokens)?;
-        let inner = ops::geglu(&self.ff_in.forward(&self.norm3.forward(&tokens)?)?)?;
-        let tokens = (self.ff_out.forward(&inner)? + tokens)?;
+        let own = self.norm3.forward(&tokens)?;
+        let tokens = (self.feed_forward.forward(&own)? + tokens)?;
         let map = match &self.proj_out {
             Projection::Conv(conv) => conv.forward(&to_map(&tokens)?)?,
             Projection::Linear(linear) => to_map(&linear.forward(&tokens)?)?,

@@ -82,6 +82,55 @@ impl Elementwise for Relu {
     }
 }
 
+/// What is between the two layers of a feed-forward network.
+pub(crate) trait Gate: Send + Sync + 'static {
+    /// How many values of the first layer make one of the second's input.
+    const INPUTS: usize;
+    /// From rows of `INPUTS * width` to rows of `width`.
+    fn forward(&self, arch: Arch, from: &[f32], to: &mut [f32], width: usize);
+    /// From the gradient of the result, in rows of `width`, to that of the input.
+    fn backward(&self, arch: Arch, from: &[f32], upper: &[f32], to: &mut [f32], width: usize);
+}
+
+/// An elementwise function as a [`Gate`].
+pub(crate) struct Function<E>(pub(crate) PhantomData<E>);
+
+impl<E: Elementwise + 'static> Gate for Function<E> {
+    const INPUTS: usize = 1;
+
+    fn forward(&self, arch: Arch, from: &[f32], to: &mut [f32], _: usize) {
+        let function = self.0;
+        arch.dispatch(MapSlice { from, to, function });
+    }
+
+    fn backward(&self, arch: Arch, from: &[f32], upper: &[f32], to: &mut [f32], _: usize) {
+        let function = self.0;
+        arch.dispatch(MapGradient {
+            from,
+            upper,
+            to,
+            function,
+        });
+    }
+}
+
+impl Gate for Geglu {
+    const INPUTS: usize = 2;
+
+    fn forward(&self, arch: Arch, from: &[f32], to: &mut [f32], width: usize) {
+        arch.dispatch(GegluRows { from, to, width });
+    }
+
+    fn backward(&self, arch: Arch, from: &[f32], upper: &[f32], to: &mut [f32], width: usize) {
+        arch.dispatch(GegluGradient {
+            from,
+            upper,
+            to,
+            width,
+        });
+    }
+}
+
 /// Applies `E` to every value of `x`.
 pub(crate) fn elementwise<E: Elementwise + 'static>(x: &Tensor) -> Result<Tensor> {
     x.apply_op1(Map::<E>(PhantomData))
@@ -167,7 +216,8 @@ impl<E: Elementwise> WithSimd for MapGradient<'_, E> {
     }
 }
 
-struct Geglu;
+/// `a * gelu(b)` of the halves of a row.
+pub(crate) struct Geglu;
 
 struct GegluRows<'a> {
     from: &'a [f32],

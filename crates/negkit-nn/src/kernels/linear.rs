@@ -33,6 +33,14 @@ pub(super) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     sum_rows(parts.iter().map(Vec::as_slice), width)
 }
 
+/// Adds the sums of the columns of `values` to `total`.
+pub(super) fn add_column_sums(values: &[f32], total: &mut [f32]) {
+    let sums = column_sums(values, total.len());
+    for (total, sum) in total.iter_mut().zip(sums) {
+        *total += sum;
+    }
+}
+
 /// The sum of rows of `width`, in their order.
 pub(super) fn sum_rows<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
     let mut total = vec![0.; width];
