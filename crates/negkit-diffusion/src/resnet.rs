@@ -65,12 +65,12 @@ impl ResnetBlock {
     /// `x` `[n, input, h, w]` and `time` `[n, time_embedding]` (already activated) to
     /// `[n, output, h, w]`.
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let y = self.activation.forward(&self.norm1.forward(x)?)?;
+        let y = self.norm1.forward_then(x, self.activation)?;
         let mut y = self.conv1.forward(&y)?;
         if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
             y = ops::add_per_channel(&y, &projection.forward(time)?)?;
         }
-        let y = self.activation.forward(&self.norm2.forward(&y)?)?;
+        let y = self.norm2.forward_then(&y, self.activation)?;
         let y = self.conv2.forward(&y)?;
         match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(x)? + y,

@@ -231,8 +231,8 @@ impl UNet {
                 x = upsample.forward(&x, (skip.dim(2)?, skip.dim(3)?))?;
             }
         }
-        let x = self.conv_norm_out.forward(&x)?;
-        self.conv_out.forward(&self.config.act_fn.forward(&x)?)
+        let x = self.conv_norm_out.forward_then(&x, self.config.act_fn)?;
+        self.conv_out.forward(&x)
     }
 
     /// The activated time embedding, `[n, 4 * block_out_channels[0]]`: every residual block starts

@@ -260,8 +260,9 @@ impl Encoder {
                 x = downsample.forward(&x)?;
             }
         }
-        let x = self.conv_norm_out.forward(&self.mid_block.forward(&x)?)?;
-        self.conv_out.forward(&self.activation.forward(&x)?)
+        let x = self.mid_block.forward(&x)?;
+        let x = self.conv_norm_out.forward_then(&x, self.activation)?;
+        self.conv_out.forward(&x)
     }
 }
 
@@ -314,8 +315,8 @@ impl Decoder {
                 x = upsample.forward(&x, size)?;
             }
         }
-        let x = self.conv_norm_out.forward(&x)?;
-        self.conv_out.forward(&self.activation.forward(&x)?)
+        let x = self.conv_norm_out.forward_then(&x, self.activation)?;
+        self.conv_out.forward(&x)
     }
 }
 

@@ -15,6 +15,7 @@ mod elementwise;
 mod feed_forward;
 mod linear;
 mod norm;
+mod scratch;
 mod softmax;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ pub(crate) use elementwise::{
 };
 pub(crate) use feed_forward::feed_forward;
 pub(crate) use linear::{linear, matmul};
-pub(crate) use norm::{group_norm, layer_norm};
+pub(crate) use norm::{group_norm, group_norm_then, layer_norm};
 pub(crate) use softmax::softmax;
 
 /// Values that one task handles at least: below it, starting a task costs more than it saves.

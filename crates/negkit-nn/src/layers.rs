@@ -307,6 +307,19 @@ impl GroupNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::group_norm(x, self.groups, &self.weight, &self.bias, self.eps)
     }
+
+    /// `activation` of [`GroupNorm::forward`].
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        match activation {
+            Activation::Silu => {
+                ops::group_norm_silu(x, self.groups, &self.weight, &self.bias, self.eps)
+            }
+            other => other.forward(&self.forward(x)?),
+        }
+    }
 }
 
 /// A table of vectors, looked up by index.

@@ -193,6 +193,24 @@ pub fn group_norm(
     composed::group_norm(&x, groups, weight, bias, eps)
 }
 
+/// [`silu`] of [`group_norm`].
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn group_norm_silu(
+    x: &Tensor,
+    groups: usize,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let x = ready(x)?;
+    if kernels::take(&[&x, weight, bias]) {
+        return kernels::group_norm_then::<kernels::Silu>(&x, groups, weight, bias, eps);
+    }
+    composed::group_norm(&x, groups, weight, bias, eps)?.silu()
+}
+
 /// `max(x, 0)` that keeps NaN, as PyTorch's does. candle's makes 0 of it, and broken weights would
 /// give a result that can be scored.
 ///

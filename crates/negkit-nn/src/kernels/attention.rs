@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::scratch::Scratch;
 use super::softmax::{SoftmaxGradientRows, SoftmaxInPlace};
 use super::{View, gradient, output, values};
 use crate::AttentionMask;
@@ -183,7 +184,7 @@ impl CustomOp3 for Attention {
 impl Attention {
     fn forward(&self, Item { q, k, v }: Item, y: &mut [f32], sizes: Sizes) -> Result<()> {
         let Sizes { queries, keys, .. } = sizes;
-        let mut scores = vec![0.; queries * keys];
+        let mut scores = Scratch::take(queries * keys);
         for head in 0..self.heads {
             let q = Self::head(q, head, queries, sizes)?;
             let k = Self::head(k, head, keys, sizes)?;
@@ -203,8 +204,8 @@ impl Attention {
         sizes: Sizes,
     ) -> Result<()> {
         let Sizes { queries, keys, .. } = sizes;
-        let mut scores = vec![0.; queries * keys];
-        let mut slopes = vec![0.; queries * keys];
+        let mut scores = Scratch::take(queries * keys);
+        let mut slopes = Scratch::take(queries * keys);
         for head in 0..self.heads {
             let q = Self::head(q, head, queries, sizes)?;
             let k = Self::head(k, head, keys, sizes)?;

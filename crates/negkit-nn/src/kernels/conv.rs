@@ -13,6 +13,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::linear::column_sums;
+use super::scratch::Scratch;
 use super::{TASK, View, gradient, output, rows_a_task, values};
 use crate::product::{
     Matrix, MatrixMut, Output, Part, Pixel, Products, Threads, multiply, multiply_parts,
@@ -213,8 +214,20 @@ impl WithSimd for AddSlice<'_> {
 
 /// Transposes every `[rows, columns]` of `from`, adding `bias` (one value a column) if there is one.
 fn transpose(from: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>) -> Vec<f32> {
-    let size = rows * columns;
     let mut to = vec![0.; from.len()];
+    transpose_into(from, rows, columns, bias, &mut to);
+    to
+}
+
+/// [`transpose`], for a while.
+fn transposed(from: &[f32], rows: usize, columns: usize) -> Scratch {
+    let mut to = Scratch::take(from.len());
+    transpose_into(from, rows, columns, None, &mut to);
+    to
+}
+
+fn transpose_into(from: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, to: &mut [f32]) {
+    let size = rows * columns;
     let arch = Arch::new();
     // A part of one matrix, in whole rows of the result, so that one large matrix is shared too.
     let part = columns.min((TASK / rows).max(1));
@@ -236,7 +249,6 @@ fn transpose(from: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>) ->
             bias,
         });
     });
-    to
 }
 
 struct TransposePart<'a> {
@@ -296,9 +308,9 @@ impl Conv2d {
                 bias.len()
             )
         }
-        let pixels = transpose(x, g.input, g.pixels_from(), None);
-        let kernels = transpose(weight, g.input, g.taps(), None);
-        let mut y = vec![0.; g.batch * g.pixels_to() * g.output];
+        let pixels = transposed(x, g.input, g.pixels_from());
+        let kernels = transposed(weight, g.input, g.taps());
+        let mut y = Scratch::take(g.batch * g.pixels_to() * g.output);
         if self.products.rounded() {
             gather(
                 (&pixels, &g.sources(), g.input),
@@ -324,7 +336,7 @@ impl Conv2d {
         y: &mut [f32],
     ) -> Result<()> {
         let kernels = Matrix::dense(kernels, g.output, g.row())?.t();
-        let mut columns = vec![0.; self.columns(g)];
+        let mut columns = Scratch::take(self.columns(g));
         let at_a_time = g.rows_at_a_time();
         for (i, y) in y.chunks_mut(at_a_time * g.output).enumerate() {
             let rows = y.len() / g.output;
@@ -359,7 +371,7 @@ impl Conv2d {
         let g = Geometry::new(x.dims(), weight.dims(), self.stride, self.padding)?;
         let grad = grad.contiguous()?;
         let view = View::of(&grad);
-        let upper = transpose(view.values("conv2d")?, g.output, g.pixels_to(), None);
+        let upper = transposed(view.values("conv2d")?, g.output, g.pixels_to());
         let of_x = x
             .track_op()
             .then(|| gradient(self.of_input(&g, weight, &upper)?, x.shape()))
@@ -378,8 +390,8 @@ impl Conv2d {
     /// The gradient of the input; `upper` `[n, h', w', output]` is that of the result.
     fn of_input(&self, g: &Geometry, weight: &Tensor, upper: &[f32]) -> Result<Vec<f32>> {
         let view = View::of(weight);
-        let kernels = transpose(view.values("conv2d")?, g.input, g.taps(), None);
-        let mut pixels = vec![0.; g.batch * g.pixels_from() * g.input];
+        let kernels = transposed(view.values("conv2d")?, g.input, g.taps());
+        let mut pixels = Scratch::take(g.batch * g.pixels_from() * g.input);
         if self.products.rounded() {
             gather(
                 (upper, &g.targets(), g.output),
@@ -391,8 +403,9 @@ impl Conv2d {
             )?;
             return Ok(transpose(&pixels, g.pixels_from(), g.input, None));
         }
+        pixels.fill(0.);
         let kernels = Matrix::dense(&kernels, g.output, g.row())?;
-        let mut columns = vec![0.; self.columns(g)];
+        let mut columns = Scratch::take(self.columns(g));
         let at_a_time = g.rows_at_a_time();
         for (i, upper) in upper.chunks(at_a_time * g.output).enumerate() {
             let rows = upper.len() / g.output;
@@ -410,8 +423,8 @@ impl Conv2d {
 
     fn of_weight(&self, g: &Geometry, x: &Tensor, upper: &[f32]) -> Result<Vec<f32>> {
         let view = View::of(x);
-        let pixels = transpose(view.values("conv2d")?, g.input, g.pixels_from(), None);
-        let mut kernels = vec![0.; g.output * g.row()];
+        let pixels = transposed(view.values("conv2d")?, g.input, g.pixels_from());
+        let mut kernels = Scratch::zeros(g.output * g.row());
         if self.products.rounded() {
             let sources = g.sources();
             let rows = g.batch * g.pixels_to();
@@ -425,7 +438,7 @@ impl Conv2d {
             multiply_parts(&[upper.into()], &columns, &[rows], &sizes, to)?;
             return Ok(transpose(&kernels, g.taps(), g.input, None));
         }
-        let mut columns = vec![0.; self.columns(g)];
+        let mut columns = Scratch::take(self.columns(g));
         let at_a_time = g.rows_at_a_time();
         for (i, upper) in upper.chunks(at_a_time * g.output).enumerate() {
             let rows = upper.len() / g.output;

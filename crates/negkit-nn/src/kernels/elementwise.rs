@@ -26,6 +26,8 @@ pub(crate) struct QuickGelu;
 pub(crate) struct GeluErf;
 /// `max(x, 0)` that keeps NaN.
 pub(crate) struct Relu;
+/// `x`.
+pub(crate) struct Identity;
 
 impl Elementwise for Silu {
     const NAME: &'static str = "silu";
@@ -67,6 +69,18 @@ impl Elementwise for GeluErf {
         // Where the square overflows or the density underflows, the product is zero.
         let density = DENSITY_AT_ZERO * exp(-0.5 * x * x);
         distribution + x.clamp(-20., 20.) * density
+    }
+}
+
+impl Elementwise for Identity {
+    const NAME: &'static str = "identity";
+    #[inline(always)]
+    fn at(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn slope(_: f32) -> f32 {
+        1.
     }
 }
 

