@@ -3,6 +3,7 @@
 mod args;
 mod download;
 mod encoders;
+mod mini;
 mod parity;
 mod progress;
 mod segment;
@@ -39,6 +40,8 @@ enum Command {
     /// List, inspect and compare text encoders.
     #[command(subcommand)]
     Encoders(encoders::EncodersCommand),
+    #[command(subcommand)]
+    Mini(mini::MiniCommand),
     Download(download::DownloadArgs),
     Parity(parity::ParityArgs),
     /// Print a completion script for a shell, to be sourced or put where the shell looks for it.
@@ -81,6 +84,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Txt2img(args) => txt2img::run(&args)?,
         Command::Segment(args) => segment::run(&args)?,
         Command::Encoders(command) => encoders::run(&command)?,
+        Command::Mini(command) => mini::run(&command)?,
         Command::Download(args) => download::run(&args)?,
         Command::Parity(args) => return parity::run(&args),
         Command::Completions { shell } => {

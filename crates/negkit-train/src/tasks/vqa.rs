@@ -56,7 +56,8 @@ impl VqaBatch {
         });
         Ok(Self {
             answers: answers.collect::<Result<_, TrainError>>()?,
-            questions: tokenize_questions(tokenizer, &questions, positions).map_err(TrainError::other)?,
+            questions: tokenize_questions(tokenizer, &questions, positions)
+                .map_err(TrainError::other)?,
             pixels,
         })
     }

@@ -1,0 +1,70 @@
+//! `negkit mini`: the small models, made and measured.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use negkit_mini::negation::{self, Variant};
+use negkit_mini::train::World;
+use negkit_mini::{Workshop, ask, paint, segment, train};
+
+/// Train the small models of `weights/mini` and measure what they can do.
+#[derive(Subcommand)]
+pub enum MiniCommand {
+    Train(TrainArgs),
+}
+
+/// Train the small models, stage by stage. What is done is not done again, and what was broken off
+/// goes on where it stopped, so that the command can be killed and started at any moment.
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Folder for pictures, checkpoints, logs and the trained models.
+    #[arg(long, default_value = "out/mini")]
+    out: PathBuf,
+    /// Only these stages, which must find what they build on. All, in order, when left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Stage>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// Stock mini-clip, with its vocabulary.
+    Clip,
+    /// Negation captions and the encoders that are fine-tuned on them.
+    Negation,
+    /// mini-sd's autoencoder.
+    Vae,
+    /// mini-sd's latents and UNet.
+    Sd,
+    /// mini-clipseg's decoder.
+    Clipseg,
+    /// mini-vqa.
+    Vqa,
+}
+
+pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
+    match command {
+        MiniCommand::Train(args) => run_training(args),
+    }
+}
+
+fn run_training(args: &TrainArgs) -> anyhow::Result<()> {
+    let shop = Workshop::open(&args.out)?;
+    let world = World::open(&shop)?;
+    let wanted = |stage: &Stage| args.only.is_empty() || args.only.contains(stage);
+    for stage in Stage::value_variants().iter().filter(|stage| wanted(stage)) {
+        match stage {
+            Stage::Clip => train::clip(&shop, &world)?,
+            Stage::Negation => {
+                negation::captions(&shop, &world)?;
+                for variant in Variant::ALL {
+                    negation::encoder(&shop, &world, variant)?;
+                }
+            }
+            Stage::Vae => paint::vae(&shop, &world)?,
+            Stage::Sd => paint::unet(&shop, &world)?,
+            Stage::Clipseg => segment::clipseg(&shop, &world)?,
+            Stage::Vqa => ask::vqa(&shop, &world)?,
+        }
+    }
+    Ok(())
+}

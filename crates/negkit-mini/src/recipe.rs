@@ -1,0 +1,239 @@
+//! Every number that decides what the small models become.
+
+use std::ops::Range;
+
+use negkit_clip::ClipVisionConfig;
+use negkit_clipseg::decoder::ClipSegConfig;
+use negkit_diffusion::unet::{DownBlockType, PerBlock, UNetConfig, UpBlockType};
+use negkit_diffusion::vae::VaeConfig;
+use negkit_nn::Activation;
+use negkit_text::tower::ClipTextConfig;
+use negkit_train::tasks::diffusion::DiffusionSettings;
+use negkit_train::tasks::segmentation::SegmentationSettings;
+use negkit_train::tasks::vae::VaeSettings;
+use negkit_train::{Keep, Schedule, TrainSettings};
+use negkit_world::language::CaptionStyle;
+use serde::Serialize;
+
+/// Side of the pictures, in pixels.
+pub const SIDE: u32 = 64;
+/// Channels of the latents.
+pub const LATENT_CHANNELS: usize = 12;
+/// Seed of everything that is drawn and not said otherwise.
+pub const SEED: u64 = 42;
+/// Tokens of a text.
+pub const CONTEXT: usize = 32;
+/// Width of the text tower and of CLIP's common space.
+const WIDTH: usize = 128;
+/// Width of the vision tower.
+const VISION_WIDTH: usize = 128;
+
+/// Scenes that models are trained on, by seed.
+pub const TRAINING: Range<u64> = 0..40_000;
+/// Scenes that settings and checkpoints are chosen by.
+pub const VALIDATION: Range<u64> = 1_000_000..1_001_000;
+/// Scenes that results are printed for; nothing is chosen by them.
+pub const TEST: Range<u64> = 2_000_000..2_001_000;
+
+/// Sizes of the text tower.
+pub fn text_config(vocab_size: usize) -> ClipTextConfig {
+    ClipTextConfig {
+        vocab_size,
+        hidden_size: WIDTH,
+        intermediate_size: 4 * WIDTH,
+        projection_dim: WIDTH,
+        num_hidden_layers: 4,
+        num_attention_heads: 2,
+        max_position_embeddings: CONTEXT,
+        hidden_act: Activation::QuickGelu,
+        layer_norm_eps: 1e-5,
+        // The tokenizer's last entry, as in CLIP's vocabulary.
+        eos_token_id: vocab_size.saturating_sub(1) as u32,
+    }
+}
+
+/// Sizes of the vision tower.
+pub fn vision_config() -> ClipVisionConfig {
+    ClipVisionConfig {
+        hidden_size: VISION_WIDTH,
+        intermediate_size: 4 * VISION_WIDTH,
+        projection_dim: WIDTH,
+        num_hidden_layers: 5,
+        num_attention_heads: 2,
+        num_channels: 3,
+        image_size: SIDE as usize,
+        patch_size: 8,
+        hidden_act: Activation::QuickGelu,
+        layer_norm_eps: 1e-5,
+    }
+}
+
+/// Sizes of the UNet.
+pub fn unet_config() -> UNetConfig {
+    UNetConfig {
+        sample_size: Some(SIDE as usize / 8),
+        in_channels: LATENT_CHANNELS,
+        out_channels: LATENT_CHANNELS,
+        down_block_types: vec![DownBlockType::CrossAttn; 2],
+        up_block_types: vec![UpBlockType::CrossAttn; 2],
+        block_out_channels: vec![96, 192],
+        layers_per_block: 2,
+        norm_num_groups: 16,
+        cross_attention_dim: WIDTH,
+        attention_head_dim: PerBlock::Each(vec![3, 6]),
+        ..UNetConfig::default()
+    }
+}
+
+/// How long and how fast a model is trained; the rest is as below.
+fn training(steps: u64, learning_rate: f64, warmup: u64) -> TrainSettings {
+    TrainSettings {
+        steps,
+        learning_rate,
+        warmup,
+        schedule: Schedule::Cosine { floor: 0.02 },
+        weight_decay: 0.05,
+        betas: (0.9, 0.98),
+        eps: 1e-8,
+        clip_norm: Some(1.),
+        ema: None,
+        checkpoint_every: 200,
+        validate_every: 250,
+        keep: Keep::Last,
+    }
+}
+
+/// Entries of the vocabulary.
+pub const VOCABULARY: usize = 1024;
+/// Pairs of a contrastive step from scratch.
+pub const CLIP_BATCH: usize = 256;
+/// Share of mini-clip's captions that tell everything in the picture.
+pub const FULL_CAPTIONS: f64 = 0.15;
+
+/// Share of the UNet's captions that tell everything in the picture.
+pub const FULL_CAPTIONS_UNET: f64 = 0.15;
+
+/// How often the captions that stock mini-clip learns from hold negations.
+pub fn caption_style() -> CaptionStyle {
+    CaptionStyle::default()
+}
+
+/// mini-clip from scratch.
+pub fn clip_training() -> TrainSettings {
+    TrainSettings {
+        weight_decay: 0.1,
+        ..training(700, 1e-3, 60)
+    }
+}
+
+/// Sizes of the autoencoder.
+pub fn vae_config() -> VaeConfig {
+    VaeConfig {
+        block_out_channels: vec![16, 32, 64, 96],
+        layers_per_block: 1,
+        latent_channels: LATENT_CHANNELS,
+        norm_num_groups: 8,
+        sample_size: SIDE as usize,
+        ..VaeConfig::default()
+    }
+}
+
+/// The autoencoder.
+pub fn vae_training() -> (TrainSettings, VaeSettings) {
+    let settings = TrainSettings {
+        weight_decay: 0.,
+        betas: (0.9, 0.99),
+        ema: Some(0.998),
+        ..training(2500, 1e-3, 100)
+    };
+    let task = VaeSettings {
+        batch_size: 16,
+        seed: SEED,
+        ..VaeSettings::default()
+    };
+    (settings, task)
+}
+
+/// The UNet.
+pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
+    let settings = TrainSettings {
+        weight_decay: 0.01,
+        betas: (0.9, 0.99),
+        ema: Some(0.9995),
+        ..training(9000, 6e-4, 300)
+    };
+    let task = DiffusionSettings {
+        batch_size: 96,
+        seed: SEED,
+        ..DiffusionSettings::default()
+    };
+    (settings, task)
+}
+
+/// Side of the pictures that mini-clipseg marks, in pixels: as for CLIPSeg, larger than its CLIP's.
+pub const SEGMENTATION_SIDE: u32 = 96;
+
+/// Sizes of mini-clipseg's decoder.
+pub fn clipseg_config() -> ClipSegConfig {
+    ClipSegConfig {
+        projection_dim: WIDTH,
+        extract_layers: vec![0, 2, 4],
+        reduce_dim: 64,
+        decoder_num_attention_heads: 4,
+        decoder_intermediate_size: 512,
+        ..ClipSegConfig::default()
+    }
+}
+
+/// mini-clipseg.
+pub fn clipseg_training() -> (TrainSettings, SegmentationSettings) {
+    let settings = TrainSettings {
+        weight_decay: 0.01,
+        ..training(3000, 1e-3, 100)
+    };
+    let task = SegmentationSettings {
+        pictures: 16,
+        phrases: 4,
+        absent: 0.2,
+        seed: SEED,
+        ..SegmentationSettings::default()
+    };
+    (settings, task)
+}
+
+/// Pictures a step of mini-vqa, and questions a picture.
+pub const VQA_BATCH: (usize, usize) = (64, 6);
+
+/// mini-vqa.
+pub fn vqa_training() -> TrainSettings {
+    TrainSettings {
+        weight_decay: 0.05,
+        ..training(3000, 5e-4, 200)
+    }
+}
+
+/// Training scenes that the caption pipelines work on.
+pub const CAPTIONED_SCENES: usize = 30_000;
+
+/// What fine-tuning has besides [`TrainSettings`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FineTuning {
+    /// Pairs a step.
+    pub batch_size: usize,
+    /// Share of the pairs that have ordinary captions.
+    pub ordinary_share: f64,
+}
+
+/// The fine-tuning of the text tower.
+pub fn fine_tuning() -> (TrainSettings, FineTuning) {
+    let settings = TrainSettings {
+        weight_decay: 0.01,
+        betas: (0.9, 0.999),
+        ..training(500, 1e-4, 50)
+    };
+    let tuning = FineTuning {
+        batch_size: 256,
+        ordinary_share: 0.5,
+    };
+    (settings, tuning)
+}

@@ -1,0 +1,137 @@
+//! Pictures and captions as the contrastive trainings read them.
+
+use candle_core::Tensor;
+use negkit_text::tokenizer::ClipTokenizer;
+use negkit_train::TrainError;
+use negkit_train::tasks::contrastive::{
+    ContrastiveBatch, ContrastiveData, ContrastiveModel, Pictures,
+};
+use negkit_world::language;
+use rand::Rng;
+use serde_json::{Value, json};
+
+use crate::gallery::{Gallery, Normalisation, draw};
+use crate::recipe::CONTEXT;
+use crate::scores;
+
+/// Pictures a held-out batch, and batches.
+const HELD_OUT: (usize, usize) = (200, 2);
+
+/// Scenes with ordinary captions, for training a CLIP from scratch.
+pub struct OrdinaryCaptions<'a> {
+    /// Scenes to train on.
+    pub train: &'a Gallery,
+    /// Scenes to score.
+    pub held_out: &'a Gallery,
+    /// Of the model in training.
+    pub tokenizer: &'a ClipTokenizer,
+    /// Pairs a step.
+    pub batch_size: usize,
+    /// How often captions hold negations.
+    pub style: language::CaptionStyle,
+    /// Share of the captions that tell everything.
+    pub full_share: f64,
+}
+
+/// Token ids of texts, one row of the context length each.
+pub fn tokens(tokenizer: &ClipTokenizer, texts: &[String]) -> Result<Vec<Vec<u32>>, TrainError> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    Ok(tokenizer.encode(&texts, CONTEXT)?.ids)
+}
+
+impl OrdinaryCaptions<'_> {
+    fn pairs(
+        &self,
+        gallery: &Gallery,
+        indices: &[usize],
+        purpose: &str,
+        step: u64,
+    ) -> Result<ContrastiveBatch, TrainError> {
+        let mut rng = draw(purpose, step);
+        let texts: Vec<String> = indices
+            .iter()
+            .map(|&i| {
+                let scene = gallery.scene(i);
+                match rng.random_bool(self.full_share) {
+                    true => language::full_caption(scene),
+                    false => language::caption_with(scene, &self.style, &mut rng).text,
+                }
+            })
+            .collect();
+        let pixels = gallery.tensor(indices, Normalisation::CLIP)?;
+        Ok(ContrastiveBatch::new(
+            Pictures::Pixels(pixels),
+            tokens(self.tokenizer, &texts)?,
+        ))
+    }
+}
+
+impl ContrastiveData for OrdinaryCaptions<'_> {
+    fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
+        let mut rng = draw("clip-pictures", step);
+        let indices: Vec<usize> = (0..self.batch_size)
+            .map(|_| rng.random_range(0..self.train.len()))
+            .collect();
+        self.pairs(self.train, &indices, "clip-captions", step)
+    }
+
+    fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
+        let (size, count) = HELD_OUT;
+        (0..count)
+            .map(|i| {
+                let indices: Vec<usize> = (i * size..(i + 1) * size).collect();
+                self.pairs(self.held_out, &indices, "clip-held-out", i as u64)
+            })
+            .collect()
+    }
+
+    fn scores(&self, model: &ContrastiveModel) -> Result<Vec<(&'static str, f64)>, TrainError> {
+        let pictures = embed_gallery(model, self.held_out)?;
+        contrastive_scores(model, self.tokenizer, self.held_out, &pictures)
+    }
+
+    fn recipe(&self) -> Value {
+        json!({
+            "scenes": self.train.len(),
+            "batch_size": self.batch_size,
+            "negation_share": self.style.negation_share,
+            "misaligned_share": self.style.misaligned_share,
+            "full_share": self.full_share,
+        })
+    }
+}
+
+/// Foil accuracies and recall of a model in training, with its pictures embedded beforehand.
+pub fn contrastive_scores(
+    model: &ContrastiveModel,
+    tokenizer: &ClipTokenizer,
+    gallery: &Gallery,
+    pictures: &Tensor,
+) -> Result<Vec<(&'static str, f64)>, TrainError> {
+    let embed = |texts: &[String]| -> Result<Tensor, TrainError> {
+        let parts = texts
+            .chunks(256)
+            .map(|part| model.embed_texts(&tokens(tokenizer, part)?))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Tensor::cat(&parts, 0)?)
+    };
+    let scores = scores::contrast(gallery.scenes(), pictures, embed)?;
+    Ok(vec![
+        ("recall_at_5", scores::mean(&scores.recall_at_5)),
+        ("ordinary_foil", scores::mean(&scores.ordinary_foil)),
+        ("negation_foil", scores::mean(&scores.negation_foil)),
+    ])
+}
+
+/// All pictures of a gallery as unit vectors, `[n, projection]`.
+pub fn embed_gallery(model: &ContrastiveModel, gallery: &Gallery) -> Result<Tensor, TrainError> {
+    let indices: Vec<usize> = (0..gallery.len()).collect();
+    let parts = indices
+        .chunks(250)
+        .map(|part| {
+            let pixels = gallery.tensor(part, Normalisation::CLIP)?;
+            Ok(model.embed_pictures(&Pictures::Pixels(pixels))?.detach())
+        })
+        .collect::<Result<Vec<_>, TrainError>>()?;
+    Ok(Tensor::cat(&parts, 0)?)
+}

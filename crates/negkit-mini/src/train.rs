@@ -1,0 +1,141 @@
+//! The stages that everything builds on: pictures, vocabulary, and the stock CLIP.
+
+use candle_core::Device;
+use negkit_text::tokenizer::ClipTokenizer;
+use negkit_train::tasks::contrastive::ContrastiveTask;
+use negkit_train::tasks::pictures::Pictures;
+use negkit_train::{ParamStore, TrainError, TrainedTokenizer, export_clip, train};
+use negkit_world::language;
+use serde_json::json;
+
+use crate::MiniError;
+use crate::gallery::{Gallery, draw};
+use crate::recipe::{self, CONTEXT, SEED, SIDE};
+use crate::stage::Workshop;
+use crate::texts::OrdinaryCaptions;
+
+/// The scenes that everything is trained on and scored by.
+pub struct World {
+    /// For training.
+    pub train: Gallery,
+    /// For choosing settings and checkpoints.
+    pub validation: Gallery,
+}
+
+impl World {
+    /// Opens the pictures of training and validation scenes; renders them when they are not there.
+    ///
+    /// # Errors
+    /// When files cannot be written or are damaged.
+    pub fn open(shop: &Workshop) -> Result<Self, MiniError> {
+        let settings = json!({
+            "side": SIDE,
+            "training": recipe::TRAINING,
+            "validation": recipe::VALIDATION,
+        });
+        let folder = shop.stage("pictures", &settings, &[], |folder| {
+            Gallery::open(recipe::TRAINING, &folder.join("training.rgb"))?;
+            Gallery::open(recipe::VALIDATION, &folder.join("validation.rgb"))?;
+            Ok(())
+        })?;
+        Ok(Self {
+            train: Gallery::open(recipe::TRAINING, &folder.join("training.rgb"))?,
+            validation: Gallery::open(recipe::VALIDATION, &folder.join("validation.rgb"))?,
+        })
+    }
+}
+
+impl Pictures for &Gallery {
+    fn len(&self) -> usize {
+        Gallery::len(self)
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (SIDE as usize, SIDE as usize)
+    }
+
+    fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError> {
+        rgb.copy_from_slice(self.pixels(index));
+        Ok(())
+    }
+}
+
+/// Texts of every sort that the models will read, from the first training scenes: what the
+/// vocabulary is made from.
+fn vocabulary_texts(world: &World) -> Vec<String> {
+    let mut texts = Vec::new();
+    for (i, scene) in world.train.scenes().iter().take(8000).enumerate() {
+        let mut rng = draw("vocabulary", i as u64);
+        texts.push(language::caption(scene, &mut rng).text);
+        texts.push(language::full_caption(scene));
+        texts.extend(
+            language::questions(scene, &mut rng)
+                .into_iter()
+                .map(|q| q.text),
+        );
+        texts.extend(
+            language::referring_expressions(scene, &mut rng)
+                .into_iter()
+                .map(|p| p.text),
+        );
+    }
+    texts
+}
+
+/// The vocabulary: folder `tokenizer`.
+///
+/// # Errors
+/// When it cannot be trained or written.
+pub fn tokenizer(shop: &Workshop, world: &World) -> Result<ClipTokenizer, MiniError> {
+    let settings = json!({ "tokens": recipe::VOCABULARY, "scenes": 8000 });
+    let folder = shop.stage("tokenizer", &settings, &["pictures"], |folder| {
+        let texts = vocabulary_texts(world);
+        TrainedTokenizer::train(texts.iter().map(String::as_str), recipe::VOCABULARY)?
+            .write(folder, CONTEXT)?;
+        Ok(())
+    })?;
+    ClipTokenizer::from_folder(&folder).map_err(MiniError::other)
+}
+
+/// Stock mini-clip, both towers from scratch: folder `clip`, in transformers' layout under `export`.
+///
+/// # Errors
+/// When the training fails.
+pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
+    let tokenizer = tokenizer(shop, world)?;
+    let settings = recipe::clip_training();
+    let text = recipe::text_config(tokenizer.info().vocab_size);
+    let vision = recipe::vision_config();
+    let style = recipe::caption_style();
+    let described = json!({
+        "training": settings,
+        "batch_size": recipe::CLIP_BATCH,
+        "text": text,
+        "vision": vision,
+        "negation_share": style.negation_share,
+        "misaligned_share": style.misaligned_share,
+        "full_share": recipe::FULL_CAPTIONS,
+    });
+    shop.stage("clip", &described, &["pictures", "tokenizer"], |folder| {
+        let store = ParamStore::random(SEED, &Device::Cpu);
+        let data = OrdinaryCaptions {
+            train: &world.train,
+            held_out: &world.validation,
+            tokenizer: &tokenizer,
+            batch_size: recipe::CLIP_BATCH,
+            style,
+            full_share: recipe::FULL_CAPTIONS,
+        };
+        let task = ContrastiveTask::new(&store, &text, Some(&vision), data)?;
+        train(&store, &task, &settings, &folder.join("training"))?;
+        export_clip(
+            &store,
+            &text,
+            &vision,
+            &shop.path("tokenizer"),
+            &folder.join("export"),
+        )?;
+        Ok(())
+    })?;
+    Ok(())
+}
