@@ -31,7 +31,7 @@ impl Normalisation {
     /// CLIP's.
     pub const CLIP: Self = Self {
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-        std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
     };
     /// From -1 to 1, as the VAE has it.
     pub const SYMMETRIC: Self = Self {
@@ -74,7 +74,7 @@ impl Gallery {
     pub fn open(seeds: Range<u64>, path: &Path) -> Result<Self, MiniError> {
         let bar = crate::progress::bar(seeds.end - seeds.start, "pictures");
         let corpus = Corpus::render(seeds.clone(), SIDE, path, |done, _| {
-            bar.set_position(done as u64);
+            bar.set_position(done);
         })
         .map_err(MiniError::other)?;
         bar.finish_and_clear();

@@ -115,7 +115,7 @@ fn write_captions(gallery: &Gallery, count: usize, pipeline: Variant) -> Vec<Neg
                 questions
                     .into_iter()
                     .zip(0..)
-                    .filter(|(question, _)| question.answer == "no")
+                    .filter(|(question, _)| question.answer == "no" && question.grounded)
                     .find_map(|(question, number)| {
                         let pair = VqaPair {
                             question_id: caption.id * 100 + number,
@@ -241,6 +241,9 @@ struct Item {
     hard: Option<(String, usize)>,
 }
 
+/// A scene, its caption, and for CoN-CLIP the negated caption with its distractor.
+type Drawn = (usize, String, Option<(String, usize)>);
+
 /// What one variant is trained on.
 struct NegationData<'a> {
     world: &'a World,
@@ -255,11 +258,7 @@ struct NegationData<'a> {
 }
 
 impl NegationData<'_> {
-    fn batch_of(
-        &self,
-        pictures: &Tensor,
-        items: &[(usize, String, Option<(String, usize)>)],
-    ) -> Result<ContrastiveBatch, TrainError> {
+    fn batch_of(&self, pictures: &Tensor, items: &[Drawn]) -> Result<ContrastiveBatch, TrainError> {
         let rows = |numbers: Vec<u32>| -> Result<Pictures, TrainError> {
             let numbers = Tensor::new(numbers, pictures.device())?;
             Ok(Pictures::Embeddings(pictures.index_select(&numbers, 0)?))
