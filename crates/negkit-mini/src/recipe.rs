@@ -96,6 +96,7 @@ fn training(steps: u64, learning_rate: f64, warmup: u64) -> TrainSettings {
         betas: (0.9, 0.98),
         eps: 1e-8,
         clip_norm: Some(1.),
+        parts: 1,
         ema: None,
         checkpoint_every: 200,
         validate_every: 250,
@@ -144,6 +145,7 @@ pub fn vae_training() -> (TrainSettings, VaeSettings) {
         weight_decay: 0.,
         betas: (0.9, 0.99),
         ema: Some(0.998),
+        parts: 8,
         ..training(2500, 1e-3, 100)
     };
     let task = VaeSettings {
@@ -160,6 +162,7 @@ pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
         weight_decay: 0.01,
         betas: (0.9, 0.99),
         ema: Some(0.9995),
+        parts: 6,
         ..training(9000, 6e-4, 300)
     };
     let task = DiffusionSettings {
@@ -189,6 +192,7 @@ pub fn clipseg_config() -> ClipSegConfig {
 pub fn clipseg_training() -> (TrainSettings, SegmentationSettings) {
     let settings = TrainSettings {
         weight_decay: 0.01,
+        parts: 4,
         ..training(3000, 1e-3, 100)
     };
     let task = SegmentationSettings {
@@ -208,6 +212,7 @@ pub const VQA_BATCH: (usize, usize) = (64, 6);
 pub fn vqa_training() -> TrainSettings {
     TrainSettings {
         weight_decay: 0.05,
+        parts: 8,
         ..training(3000, 5e-4, 200)
     }
 }

@@ -142,6 +142,27 @@ impl AdamW {
         Ok(None)
     }
 
+    /// That every parameter has a gradient: one that has none would stay at its first values
+    /// without anybody noticing.
+    pub(crate) fn check_reached(&self, gradients: &GradStore) -> Result<(), TrainError> {
+        let lost = |slot: &&Slot| gradients.get(&slot.var).is_none();
+        let names: Vec<&str> = self
+            .slots
+            .iter()
+            .filter(lost)
+            .map(|slot| slot.name.as_str())
+            .collect();
+        match names.first() {
+            None => Ok(()),
+            Some(first) => Err(TrainError::Task(format!(
+                "computes its loss without {} of {} parameters, such as {first}: they would never \
+                 be trained; freeze them if that is meant",
+                names.len(),
+                self.slots.len()
+            ))),
+        }
+    }
+
     /// One update with learning rate `rate`. Every gradient is multiplied by `scale` first, see
     /// [`AdamW::clip_scale`].
     ///

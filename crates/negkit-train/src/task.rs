@@ -14,6 +14,25 @@ pub struct StepLoss {
     pub metrics: Vec<(&'static str, f64)>,
 }
 
+/// A loss that compares all examples of a batch with each other, such as a contrastive one. Parts
+/// of a batch are embedded one by one, then compared all at once, and the gradients of the
+/// embeddings go back into the parts: the same gradients as those of the whole batch (Gao et al.,
+/// "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021, without the
+/// second forward pass, for memory is not the limit here).
+pub trait JointLoss<B>: Sync {
+    /// Tracked embeddings of a part, each `[examples, ..]`; as many for every part.
+    ///
+    /// # Errors
+    /// When the model cannot be run.
+    fn embed(&self, part: &B) -> Result<Vec<Tensor>, TrainError>;
+
+    /// The loss from those of all parts, joined along the first dimension.
+    ///
+    /// # Errors
+    /// When they do not fit together or the device fails.
+    fn loss(&self, embedded: &[Tensor]) -> Result<StepLoss, TrainError>;
+}
+
 /// A model with its data and its loss.
 pub trait Task: Sync {
     /// What one step computes its loss from.
@@ -26,7 +45,26 @@ pub trait Task: Sync {
     /// When the data cannot be read.
     fn batch(&self, step: u64) -> Result<Self::Batch, TrainError>;
 
-    /// The loss of a batch.
+    /// `batch` in `parts` parts of one size, so that its loss is the mean of theirs, for
+    /// [`TrainSettings::parts`], or comes from their embeddings ([`Task::joint`]). A task that cannot
+    /// do either gives the batch back whole.
+    ///
+    /// # Errors
+    /// When it cannot be divided by `parts`.
+    ///
+    /// [`TrainSettings::parts`]: crate::TrainSettings::parts
+    fn split(&self, batch: Self::Batch, parts: usize) -> Result<Vec<Self::Batch>, TrainError> {
+        let _ = parts;
+        Ok(vec![batch])
+    }
+
+    /// For tasks whose loss is no mean of that of parts, but can be computed from embeddings that
+    /// every part gives for itself.
+    fn joint(&self) -> Option<&dyn JointLoss<Self::Batch>> {
+        None
+    }
+
+    /// The loss of a batch, or of a part of one.
     ///
     /// # Errors
     /// When the model cannot be run on it.

@@ -8,5 +8,6 @@ mod draw;
 pub(crate) mod export;
 pub mod pictures;
 pub mod segmentation;
+mod split;
 pub mod vae;
 pub mod vqa;

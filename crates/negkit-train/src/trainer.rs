@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::atomic;
 use crate::checkpoint::{Best, Checkpoints, Exact, Position, read};
 use crate::curves;
+use crate::gradients::{Computed, Workers};
 use crate::log::CsvLog;
 use crate::optimizer::{AdamW, AdamWSettings};
 use crate::progress::Progress;
@@ -79,6 +80,7 @@ pub fn train<T: Task>(
         begun: Instant::now(),
         seconds_before: position.seconds,
         optimizer,
+        workers: Workers::new(settings.parts, store.trainable())?,
         checkpoints,
         position,
         folder,
@@ -91,6 +93,7 @@ struct Run<'a, T: Task> {
     settings: &'a TrainSettings,
     folder: &'a Path,
     optimizer: AdamW,
+    workers: Workers,
     checkpoints: Checkpoints,
     position: Position,
     log: CsvLog,
@@ -173,12 +176,21 @@ impl<T: Task> Run<'_, T> {
 
     fn one_step(&mut self, batch: T::Batch) -> Result<(), TrainError> {
         let rate = self.settings.rate(self.position.step);
-        let computed = self.task.loss(batch)?;
-        let loss = f64::from(computed.loss.to_scalar::<f32>()?);
+        let parts = match self.settings.parts {
+            1 => vec![batch],
+            parts => self.task.split(batch, parts)?,
+        };
+        let Computed {
+            loss,
+            metrics,
+            gradients,
+        } = self.workers.compute(self.task, parts)?;
         if !loss.is_finite() {
             return Err(self.non_finite("the loss".to_owned(), loss));
         }
-        let gradients = computed.loss.backward()?;
+        if self.position.step == 0 {
+            self.optimizer.check_reached(&gradients)?;
+        }
         let norm = self.optimizer.gradient_norm(&gradients)?;
         if !norm.is_finite() {
             let broken = self.optimizer.broken_gradient(&gradients)?;
@@ -193,7 +205,7 @@ impl<T: Task> Run<'_, T> {
         self.position.step += 1;
         let step = self.position.step;
         let mut row = vec![("loss", loss)];
-        row.extend(computed.metrics);
+        row.extend(metrics);
         row.extend([
             ("learning_rate", rate),
             ("gradient_norm", norm),

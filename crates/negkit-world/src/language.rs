@@ -1,6 +1,6 @@
 //! What can be said and asked about a scene: captions, phrases, questions, prompts.
 //!
-//! Everything here is read off the [`Scene`], never off its picture, and drawn by a
+//! Everything here is read off the [`Scene`](crate::scene::Scene), never off its picture, and drawn by a
 //! [`ChaCha8Rng`](rand_chacha::ChaCha8Rng), so that the same seed gives the same words. What is
 //! said is true of the scene, with one exception that is marked as such: the rare negation in an
 //! ordinary [`caption`], which, as in the captions that CLIP was trained on, mostly denies what

@@ -13,7 +13,8 @@ use negkit_nn::{Ignored, Params, ops};
 use negkit_text::tower::{ClipTextConfig, ClipTextTower};
 use serde_json::Value;
 
-use crate::{ParamStore, StepLoss, Task, TrainError};
+use super::split::{chunks, rows};
+use crate::{JointLoss, ParamStore, StepLoss, Task, TrainError};
 
 /// Name of the logarithm of the inverse temperature.
 const LOGIT_SCALE: &str = "logit_scale";
@@ -27,6 +28,16 @@ pub enum Pictures {
     Pixels(Tensor),
     /// Projected picture embeddings `[n, projection]`, f32, normalised or not.
     Embeddings(Tensor),
+}
+
+impl Pictures {
+    fn split(self, parts: usize) -> Result<Vec<Self>, TrainError> {
+        let (tensor, wrap): (_, fn(Tensor) -> Self) = match self {
+            Self::Pixels(tensor) => (tensor, Self::Pixels),
+            Self::Embeddings(tensor) => (tensor, Self::Embeddings),
+        };
+        Ok(chunks(&tensor, parts)?.into_iter().map(wrap).collect())
+    }
 }
 
 /// Pictures with their texts.
@@ -170,25 +181,50 @@ impl ContrastiveModel {
     /// # Errors
     /// When the numbers of pictures and texts do not fit, or the device fails.
     pub fn loss(&self, batch: &ContrastiveBatch) -> Result<StepLoss, TrainError> {
+        self.loss_of(&self.embed(batch)?)
+    }
+
+    /// Pictures, texts, then hard texts and distractors where there are any, as unit vectors.
+    fn embed(&self, batch: &ContrastiveBatch) -> Result<Vec<Tensor>, TrainError> {
         let (count, hard) = (batch.texts.len(), batch.hard_texts.len());
         let pictures = self.embed_pictures(&batch.pictures)?;
         check_count("pictures", pictures.dim(0)?, count)?;
         let all_texts = self.embed_texts(&[&batch.texts[..], &batch.hard_texts].concat())?;
-        let texts = all_texts.narrow(0, 0, count)?;
-        let distractors = match &batch.distractors {
-            None => None,
-            Some(distractors) => {
-                check_count("hard texts", hard, count)?;
-                let distractors = self.embed_pictures(distractors)?;
-                check_count("distractors", distractors.dim(0)?, count)?;
-                Some(distractors)
+        let mut embedded = vec![pictures, all_texts.narrow(0, 0, count)?];
+        if hard > 0 {
+            embedded.push(all_texts.narrow(0, count, hard)?);
+        }
+        if let Some(distractors) = &batch.distractors {
+            check_count("hard texts", hard, count)?;
+            let distractors = self.embed_pictures(distractors)?;
+            check_count("distractors", distractors.dim(0)?, count)?;
+            embedded.push(distractors);
+        }
+        Ok(embedded)
+    }
+
+    fn loss_of(&self, embedded: &[Tensor]) -> Result<StepLoss, TrainError> {
+        let (pictures, texts, hard, distractors) = match embedded {
+            [pictures, texts] => (pictures, texts, None, None),
+            [pictures, texts, hard] => (pictures, texts, Some(hard), None),
+            [pictures, texts, hard, distractors] => {
+                (pictures, texts, Some(hard), Some(distractors))
+            }
+            other => {
+                return Err(TrainError::Task(format!(
+                    "has {} sorts of embeddings, expected pictures, texts, hard texts, distractors",
+                    other.len()
+                )));
             }
         };
         let embedded = Embedded {
-            pictures,
-            texts,
-            all_texts,
-            distractors,
+            pictures: pictures.clone(),
+            texts: texts.clone(),
+            all_texts: match hard {
+                Some(hard) => Tensor::cat(&[texts, hard], 0)?,
+                None => texts.clone(),
+            },
+            distractors: distractors.cloned(),
         };
         let (loss, accuracy) = embedded.info_nce(&self.logit_scale)?;
         let scale = f64::from(self.logit_scale.detach().to_scalar::<f32>()?).exp();
@@ -338,6 +374,34 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
         self.data.batch(step)
     }
 
+    fn split(
+        &self,
+        batch: ContrastiveBatch,
+        parts: usize,
+    ) -> Result<Vec<ContrastiveBatch>, TrainError> {
+        let pictures = batch.pictures.split(parts)?;
+        let distractors = batch.distractors.map(|pictures| pictures.split(parts));
+        let mut distractors = distractors.transpose()?.map(Vec::into_iter);
+        let texts = rows(batch.texts, parts)?;
+        let hard_texts = match batch.hard_texts.is_empty() {
+            true => vec![Vec::new(); parts],
+            false => rows(batch.hard_texts, parts)?,
+        };
+        let all = pictures.into_iter().zip(texts).zip(hard_texts);
+        Ok(all
+            .map(|((pictures, texts), hard_texts)| ContrastiveBatch {
+                pictures,
+                texts,
+                hard_texts,
+                distractors: distractors.as_mut().and_then(Iterator::next),
+            })
+            .collect())
+    }
+
+    fn joint(&self) -> Option<&dyn JointLoss<ContrastiveBatch>> {
+        Some(self)
+    }
+
     fn loss(&self, batch: ContrastiveBatch) -> Result<StepLoss, TrainError> {
         self.clamp_scale()?;
         self.tracked.loss(&batch)
@@ -361,6 +425,17 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
 
     fn recipe(&self) -> Value {
         self.data.recipe()
+    }
+}
+
+impl<D: ContrastiveData> JointLoss<ContrastiveBatch> for ContrastiveTask<D> {
+    fn embed(&self, part: &ContrastiveBatch) -> Result<Vec<Tensor>, TrainError> {
+        self.tracked.embed(part)
+    }
+
+    fn loss(&self, embedded: &[Tensor]) -> Result<StepLoss, TrainError> {
+        self.clamp_scale()?;
+        self.tracked.loss_of(embedded)
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::classes::{count_right, cross_entropy};
 use super::export::{TRANSFORMERS_WEIGHTS, write_model};
+use super::split::chunks;
 use crate::{ParamStore, StepLoss, Task, TrainError};
 
 /// Name of the model in messages.
@@ -234,6 +235,24 @@ impl<D: DetectorData> Task for DetectorTask<D> {
 
     fn batch(&self, step: u64) -> Result<DetectorBatch, TrainError> {
         self.data.batch(step)
+    }
+
+    /// The mean over coloured cells becomes one of means, which differs where parts have different
+    /// numbers of them.
+    fn split(&self, batch: DetectorBatch, parts: usize) -> Result<Vec<DetectorBatch>, TrainError> {
+        let pixels = chunks(&batch.pixels, parts)?;
+        let each = batch.kinds.len() / parts;
+        let labels = batch.kinds.chunks_exact(each);
+        let labels = labels.zip(batch.colours.chunks_exact(each));
+        Ok(pixels
+            .into_iter()
+            .zip(labels)
+            .map(|(pixels, (kinds, colours))| DetectorBatch {
+                pixels,
+                kinds: kinds.to_vec(),
+                colours: colours.to_vec(),
+            })
+            .collect())
     }
 
     fn loss(&self, batch: DetectorBatch) -> Result<StepLoss, TrainError> {

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use super::draw::{self, Purpose};
 use super::export::{DIFFUSERS_WEIGHTS, copy_files, write_model};
+use super::split::chunks;
 use crate::{Init, ParamStore, StepLoss, Task, TrainError, atomic, export_text_encoder};
 
 /// Latents of pictures with their captions, by index.
@@ -400,6 +401,29 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
         let timesteps = self.timesteps(&mut rng, batch_size);
         let mut rng = draw::chance(seed, step, Purpose::Noise);
         self.noisy(&self.train, &indices, &captions, timesteps, &mut rng)
+    }
+
+    fn split(
+        &self,
+        batch: DiffusionBatch,
+        parts: usize,
+    ) -> Result<Vec<DiffusionBatch>, TrainError> {
+        let sample = chunks(&batch.sample, parts)?;
+        let target = chunks(&batch.target, parts)?;
+        let texts = chunks(&batch.encoder_hidden_states, parts)?;
+        let each = batch.timesteps.len() / parts;
+        let tensors = sample.into_iter().zip(target).zip(texts);
+        Ok(tensors
+            .zip(batch.timesteps.chunks_exact(each))
+            .map(
+                |(((sample, target), encoder_hidden_states), timesteps)| DiffusionBatch {
+                    sample,
+                    target,
+                    timesteps: timesteps.to_vec(),
+                    encoder_hidden_states,
+                },
+            )
+            .collect())
     }
 
     fn loss(&self, batch: DiffusionBatch) -> Result<StepLoss, TrainError> {

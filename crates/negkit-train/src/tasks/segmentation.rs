@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 use super::draw::{self, Purpose};
 use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files};
 use super::pictures::Pictures;
+use super::split::chunks;
 use crate::{Init, ParamStore, StepLoss, Task, TrainError, atomic, store};
 
 /// Probabilities at which held-out masks are cut; the best one counts.
@@ -358,6 +359,33 @@ impl<P: PhraseMasks> Task for SegmentationTask<'_, P> {
         let indices = draw::examples(seed, step, pictures, self.train.len());
         let mut rng = draw::chance(seed, step, Purpose::Texts);
         self.batch_of(&self.train, &indices, &mut rng)
+    }
+
+    fn split(
+        &self,
+        batch: SegmentationBatch,
+        parts: usize,
+    ) -> Result<Vec<SegmentationBatch>, TrainError> {
+        let layers = batch.activations.iter().map(|layer| chunks(layer, parts));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let each = batch.activations.first().map_or(Ok(0), |l| l.dim(0))? / parts;
+        let rows = chunks(&batch.rows, parts)?;
+        let conditions = chunks(&batch.conditions, parts)?;
+        let masks = chunks(&batch.masks, parts)?;
+        let texts = rows.into_iter().zip(conditions).zip(masks).enumerate();
+        texts
+            .map(|(i, ((rows, conditions), masks))| {
+                // Phrases follow their pictures, as many for each of them.
+                let first = Tensor::new((i * each) as u32, rows.device())?;
+                Ok(SegmentationBatch {
+                    activations: layers.iter().map(|layer| layer[i].clone()).collect(),
+                    size: batch.size,
+                    rows: rows.broadcast_sub(&first)?,
+                    conditions,
+                    masks,
+                })
+            })
+            .collect()
     }
 
     fn loss(&self, batch: SegmentationBatch) -> Result<StepLoss, TrainError> {

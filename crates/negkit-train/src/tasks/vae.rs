@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::draw::{self, Purpose};
 use super::export::{DIFFUSERS_WEIGHTS, write_model};
 use super::pictures::{Pictures, signed_pixels};
+use super::split::chunks;
 use crate::{Init, ParamStore, StepLoss, Task, TrainError};
 
 /// Weights of the parts of the objective. Each part is a mean: over pixels, or over latents.
@@ -185,10 +186,19 @@ impl<P: Pictures> Task for VaeTask<P> {
         })
     }
 
+    fn split(&self, batch: VaeBatch, parts: usize) -> Result<Vec<VaeBatch>, TrainError> {
+        let pictures = chunks(&batch.pictures, parts)?;
+        let noise = chunks(&batch.noise, parts)?;
+        let pairs = pictures.into_iter().zip(noise);
+        Ok(pairs
+            .map(|(pictures, noise)| VaeBatch { pictures, noise })
+            .collect())
+    }
+
     fn loss(&self, batch: VaeBatch) -> Result<StepLoss, TrainError> {
         let latents = self.tracked.encode(&batch.pictures)?;
         let made = self
-            .vae
+            .tracked
             .decode(&latents.sample(&batch.noise)?, VaeTiling::Off)?;
         let parts = Parts::of(&(made - &batch.pictures)?, &latents)?;
         let loss = parts.weighted(&self.settings.weights)?;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::classes::{count_right, cross_entropy};
 use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, write_model};
+use super::split::chunks;
 use crate::{ParamStore, StepLoss, Task, TrainError};
 
 /// Name of the model in messages.
@@ -152,6 +153,22 @@ impl<D: VqaData> Task for VqaTask<D> {
 
     fn batch(&self, step: u64) -> Result<VqaBatch, TrainError> {
         self.data.batch(step)
+    }
+
+    fn split(&self, batch: VqaBatch, parts: usize) -> Result<Vec<VqaBatch>, TrainError> {
+        let pixels = chunks(&batch.pixels, parts)?;
+        let each = batch.answers.len() / parts;
+        let texts = batch.questions.chunks_exact(each);
+        let pairs = texts.zip(batch.answers.chunks_exact(each));
+        Ok(pixels
+            .into_iter()
+            .zip(pairs)
+            .map(|(pixels, (questions, answers))| VqaBatch {
+                pixels,
+                questions: questions.to_vec(),
+                answers: answers.to_vec(),
+            })
+            .collect())
     }
 
     fn loss(&self, batch: VqaBatch) -> Result<StepLoss, TrainError> {
