@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use negkit_mini::negation::{self, Variant};
 use negkit_mini::train::World;
-use negkit_mini::{Workshop, ask, paint, segment, train};
+use negkit_mini::{Workshop, ask, detect, paint, segment, train};
 
 /// Train the small models of `weights/mini` and measure what they can do.
 #[derive(Subcommand)]
@@ -39,6 +39,8 @@ enum Stage {
     Clipseg,
     /// mini-vqa.
     Vqa,
+    /// mini-detector, which checks mini-vqa.
+    Detector,
 }
 
 pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
@@ -64,6 +66,7 @@ fn run_training(args: &TrainArgs) -> anyhow::Result<()> {
             Stage::Sd => paint::unet(&shop, &world)?,
             Stage::Clipseg => segment::clipseg(&shop, &world)?,
             Stage::Vqa => ask::vqa(&shop, &world)?,
+            Stage::Detector => detect::detector(&shop, &world)?,
         }
     }
     Ok(())

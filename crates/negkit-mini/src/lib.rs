@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 pub mod ask;
+pub mod detect;
 mod error;
 pub mod gallery;
 pub mod negation;

@@ -12,8 +12,12 @@ use negkit_train::tasks::diffusion::DiffusionSettings;
 use negkit_train::tasks::segmentation::SegmentationSettings;
 use negkit_train::tasks::vae::VaeSettings;
 use negkit_train::{Keep, Schedule, TrainSettings};
+use negkit_vqa::detector::DetectorConfig;
 use negkit_world::language::CaptionStyle;
+use negkit_world::{Colour, Kind};
 use serde::Serialize;
+
+use crate::MiniError;
 
 /// Side of the pictures, in pixels.
 pub const SIDE: u32 = 64;
@@ -109,7 +113,9 @@ pub const VOCABULARY: usize = 1024;
 /// Pairs of a contrastive step from scratch.
 pub const CLIP_BATCH: usize = 256;
 /// Share of mini-clip's captions that tell everything in the picture.
-pub const FULL_CAPTIONS: f64 = 0.15;
+pub const FULL_CAPTIONS: f64 = 0.3;
+/// Places that the scenes of one of mini-clip's batches are drawn from.
+pub const CLIP_PLACES: usize = 3;
 
 /// Share of the UNet's captions that tell everything in the picture.
 pub const FULL_CAPTIONS_UNET: f64 = 0.15;
@@ -123,7 +129,8 @@ pub fn caption_style() -> CaptionStyle {
 pub fn clip_training() -> TrainSettings {
     TrainSettings {
         weight_decay: 0.1,
-        ..training(700, 1e-3, 60)
+        parts: 16,
+        ..training(1600, 1e-3, 100)
     }
 }
 
@@ -215,6 +222,33 @@ pub fn vqa_training() -> TrainSettings {
         parts: 8,
         ..training(3000, 5e-4, 200)
     }
+}
+
+/// Sizes of mini-detector, and what it finds: everything that the world has.
+///
+/// # Errors
+/// When a kind had two entries in the catalogue.
+pub fn detector_config() -> Result<DetectorConfig, MiniError> {
+    let kinds = Kind::ALL.iter().map(|kind| kind.name().to_owned());
+    let colours = Colour::ALL.iter().map(|colour| colour.name().to_owned());
+    let config =
+        DetectorConfig::new(kinds.collect(), colours.collect()).map_err(MiniError::other)?;
+    Ok(DetectorConfig {
+        image_size: SIDE as usize,
+        widths: [16, 32, 64, 96],
+        ..config
+    })
+}
+
+/// mini-detector, and its pictures a step.
+pub fn detector_training() -> (TrainSettings, usize) {
+    let settings = TrainSettings {
+        weight_decay: 0.01,
+        ema: Some(0.995),
+        parts: 8,
+        ..training(2000, 2e-3, 100)
+    };
+    (settings, 64)
 }
 
 /// Training scenes that the caption pipelines work on.

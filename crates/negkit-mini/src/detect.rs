@@ -1,0 +1,238 @@
+//! The stage of mini-detector: what lies where, from the renderer's own truth.
+//!
+//! It checks what mini-vqa says of a painted picture, so that it shares nothing with it: neither
+//! text nor weights nor architecture, and no CLIP.
+
+use candle_core::Device;
+use negkit_train::tasks::detector::{
+    DetectorBatch, DetectorData, DetectorTask, PixelLabels, export_detector,
+};
+use negkit_train::{ParamStore, TrainError, train};
+use negkit_vqa::detector::DetectorConfig;
+use negkit_world::{Kind, Rendering, Scene, render};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde_json::{Value, json};
+
+use crate::MiniError;
+use crate::ask::Wear;
+use crate::gallery::{Gallery, Normalisation, draw};
+use crate::recipe::{self, SEED, SIDE};
+use crate::stage::Workshop;
+use crate::train::World;
+
+/// Side of a cell of the detector's grid, in pixels.
+const CELL: usize = 4;
+/// Share of a cell that a thing has to cover to be its label: legs, stems and glasses never cover
+/// half of one.
+const SHARE: f64 = 0.2;
+/// Held-out scenes, and how many of them at a time.
+const HELD_OUT: (usize, usize) = (400, 100);
+
+/// What every pixel of a scene's picture shows.
+struct Labels {
+    /// 0 for nothing, else one more than the index in [`Kind::ALL`].
+    kinds: Vec<u32>,
+    /// 0 for no colour that is named, else one more than the index in `Colour::ALL`.
+    colours: Vec<u32>,
+}
+
+impl Labels {
+    fn of(scene: &Scene, rendering: &Rendering) -> Self {
+        let area = (SIDE * SIDE) as usize;
+        let mut labels = Self {
+            kinds: vec![0; area],
+            colours: vec![0; area],
+        };
+        for (thing, truth) in scene.things.iter().zip(&rendering.things) {
+            let label = |kind: Kind| kind.index() as u32 + 1;
+            let colour = |colour: Option<negkit_world::Colour>| {
+                colour.map_or(0, |colour| colour.index() as u32 + 1)
+            };
+            labels.fill(
+                truth.visible.pixels(),
+                label(thing.kind),
+                colour(thing.colour),
+            );
+            for (worn, mask) in thing.worn.iter().zip(&truth.worn) {
+                labels.fill(mask.pixels(), label(worn.kind), colour(worn.colour));
+                labels.claim(label(thing.kind), label(worn.kind));
+            }
+        }
+        labels
+    }
+
+    fn fill(&mut self, mask: &[bool], kind: u32, colour: u32) {
+        let labels = self.kinds.iter_mut().zip(&mut self.colours);
+        for ((to_kind, to_colour), _) in labels.zip(mask).filter(|(_, covered)| **covered) {
+            (*to_kind, *to_colour) = (kind, colour);
+        }
+    }
+
+    /// Takes the wearer's pixels out of the cells in which what is worn covers enough: a face has
+    /// more pixels than the glasses on it, and glasses would never be found.
+    fn claim(&mut self, wearer: u32, worn: u32) {
+        let side = SIDE as usize;
+        let enough = (SHARE * (CELL * CELL) as f64).ceil() as usize;
+        for row in (0..side).step_by(CELL) {
+            for column in (0..side).step_by(CELL) {
+                let pixels = (0..CELL * CELL).map(|i| (row + i / CELL) * side + column + i % CELL);
+                let covered = pixels.clone().filter(|&i| self.kinds[i] == worn).count();
+                if covered < enough {
+                    continue;
+                }
+                for pixel in pixels
+                    .filter(|&i| self.kinds[i] == wearer)
+                    .collect::<Vec<_>>()
+                {
+                    (self.kinds[pixel], self.colours[pixel]) = (0, 0);
+                }
+            }
+        }
+    }
+}
+
+/// Scenes with the truth of their pixels.
+struct LabelledScenes<'a> {
+    train: &'a Gallery,
+    held_out: &'a Gallery,
+    wear: &'a Wear,
+    config: &'a DetectorConfig,
+    pictures: usize,
+}
+
+impl LabelledScenes<'_> {
+    /// A batch of those scenes; worn, when there are random numbers to wear them by.
+    fn of(
+        &self,
+        gallery: &Gallery,
+        indices: &[usize],
+        wear: Option<&mut ChaCha8Rng>,
+    ) -> Result<DetectorBatch, TrainError> {
+        // Labels are rendered anew each time: that takes less than a thousandth of a second a
+        // picture, and those of all scenes would fill the memory.
+        let labels: Vec<Labels> = indices
+            .par_iter()
+            .map(|&i| {
+                let scene = gallery.scene(i);
+                Labels::of(scene, &render(scene, SIDE))
+            })
+            .collect();
+        let mut pixels = gallery.tensor(indices, Normalisation::SYMMETRIC)?;
+        if let Some(rng) = wear {
+            pixels = self.wear.apply(&pixels, rng)?;
+        }
+        let labels: Vec<PixelLabels<'_>> = labels
+            .iter()
+            .map(|labels| PixelLabels {
+                kinds: &labels.kinds,
+                colours: &labels.colours,
+            })
+            .collect();
+        DetectorBatch::from_pixels(pixels, &labels, self.config, SHARE)
+    }
+}
+
+impl DetectorData for LabelledScenes<'_> {
+    fn batch(&self, step: u64) -> Result<DetectorBatch, TrainError> {
+        let mut rng = draw("detector", step);
+        let indices: Vec<usize> = (0..self.pictures)
+            .map(|_| rng.random_range(0..self.train.len()))
+            .collect();
+        self.of(self.train, &indices, Some(&mut rng))
+    }
+
+    fn validation(&self) -> Result<Vec<DetectorBatch>, TrainError> {
+        let (scenes, at_a_time) = HELD_OUT;
+        let indices: Vec<usize> = (0..scenes.min(self.held_out.len())).collect();
+        indices
+            .chunks(at_a_time)
+            .map(|part| self.of(self.held_out, part, None))
+            .collect()
+    }
+
+    fn recipe(&self) -> Value {
+        json!({ "pictures": self.pictures, "share": SHARE })
+    }
+}
+
+/// mini-detector: folder `detector`, ready for use under `export`.
+///
+/// # Errors
+/// When the training fails.
+pub fn detector(shop: &Workshop, world: &World) -> Result<(), MiniError> {
+    let (settings, pictures) = recipe::detector_training();
+    let config = recipe::detector_config()?;
+    let described = json!({
+        "training": settings,
+        "pictures": pictures,
+        "share": SHARE,
+        "model": config,
+    });
+    shop.stage("detector", &described, &["pictures", "vae"], |folder| {
+        let wear = Wear::open(&shop.path("vae").join("export"))?;
+        let store = ParamStore::random(SEED, &Device::Cpu);
+        let data = LabelledScenes {
+            train: &world.train,
+            held_out: &world.validation,
+            wear: &wear,
+            config: &config,
+            pictures,
+        };
+        let task = DetectorTask::new(&store, &config, data)?;
+        train(&store, &task, &settings, &folder.join("training"))?;
+        export_detector(&store, &config, &folder.join("export"))?;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The detector finds only what its labels hold: whatever is seen well must be in the grid.
+    #[test]
+    fn whatever_is_seen_has_cells() {
+        let config = recipe::detector_config().unwrap();
+        let (mut seen, mut labelled) = (0, 0);
+        for seed in 0..120 {
+            let scene = Scene::sample(seed);
+            let rendering = render(&scene, SIDE);
+            let labels = Labels::of(&scene, &rendering);
+            let pixels = candle_core::Tensor::zeros(
+                (1, 3, SIDE as usize, SIDE as usize),
+                candle_core::DType::F32,
+                &Device::Cpu,
+            )
+            .unwrap();
+            let of_picture = PixelLabels {
+                kinds: &labels.kinds,
+                colours: &labels.colours,
+            };
+            let batch = DetectorBatch::from_pixels(pixels, &[of_picture], &config, SHARE).unwrap();
+            let cells = |kind: Kind| {
+                let class = kind.index() as u32 + 1;
+                batch.kinds.iter().filter(|label| **label == class).count()
+            };
+            for kind in Kind::ALL.iter().filter(|kind| !scene.contains(**kind)) {
+                assert_eq!(cells(*kind), 0, "scene {seed} has no {kind}");
+            }
+            for (thing, truth) in scene.things.iter().zip(&rendering.things) {
+                let worn = thing.worn.iter().zip(&truth.worn);
+                let worn = worn.map(|(worn, mask)| (worn.kind, mask.area()));
+                for (kind, area) in worn.chain([(thing.kind, truth.visible.area())]) {
+                    if area >= 24 {
+                        seen += 1;
+                        labelled += usize::from(cells(kind) >= config.min_cells);
+                    }
+                }
+            }
+        }
+        assert!(seen > 200, "{seen} things");
+        let share = f64::from(labelled as u32) / f64::from(seen);
+        assert!(share > 0.97, "{labelled} of {seen} things have cells");
+    }
+}
