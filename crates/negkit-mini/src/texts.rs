@@ -6,8 +6,9 @@ use negkit_train::TrainError;
 use negkit_train::tasks::contrastive::{
     ContrastiveBatch, ContrastiveData, ContrastiveModel, Pictures,
 };
-use negkit_world::language;
+use negkit_world::{Place, language};
 use rand::Rng;
+use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 
 use crate::gallery::{Gallery, Normalisation, draw};
@@ -31,6 +32,9 @@ pub struct OrdinaryCaptions<'a> {
     pub style: language::CaptionStyle,
     /// Share of the captions that tell everything.
     pub full_share: f64,
+    /// Places that the scenes of one step are drawn from. The fewer they are, the more it takes to
+    /// tell the pictures of a batch apart than where they are.
+    pub places: usize,
 }
 
 /// Token ids of texts, one row of the context length each.
@@ -69,9 +73,17 @@ impl OrdinaryCaptions<'_> {
 impl ContrastiveData for OrdinaryCaptions<'_> {
     fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
         let mut rng = draw("clip-pictures", step);
-        let indices: Vec<usize> = (0..self.batch_size)
-            .map(|_| rng.random_range(0..self.train.len()))
+        let places: Vec<Place> = Place::ALL
+            .choose_multiple(&mut rng, self.places)
+            .copied()
             .collect();
+        let mut indices = Vec::with_capacity(self.batch_size);
+        while indices.len() < self.batch_size {
+            let i = rng.random_range(0..self.train.len());
+            if places.contains(&self.train.scene(i).place) {
+                indices.push(i);
+            }
+        }
         self.pairs(self.train, &indices, "clip-captions", step)
     }
 
@@ -97,6 +109,7 @@ impl ContrastiveData for OrdinaryCaptions<'_> {
             "negation_share": self.style.negation_share,
             "misaligned_share": self.style.misaligned_share,
             "full_share": self.full_share,
+            "places": self.places,
         })
     }
 }

@@ -115,6 +115,7 @@ pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "negation_share": style.negation_share,
         "misaligned_share": style.misaligned_share,
         "full_share": recipe::FULL_CAPTIONS,
+        "places": recipe::CLIP_PLACES,
     });
     shop.stage("clip", &described, &["pictures", "tokenizer"], |folder| {
         let store = ParamStore::random(SEED, &Device::Cpu);
@@ -125,6 +126,7 @@ pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
             batch_size: recipe::CLIP_BATCH,
             style,
             full_share: recipe::FULL_CAPTIONS,
+            places: recipe::CLIP_PLACES,
         };
         let task = ContrastiveTask::new(&store, &text, Some(&vision), data)?;
         train(&store, &task, &settings, &folder.join("training"))?;
