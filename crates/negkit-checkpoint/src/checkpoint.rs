@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::error::none_or;
 use crate::folder::{self, ShardIndex};
 use crate::source::{Bytes, SourceFile, hex};
-use crate::{CheckpointError, ElementType, TensorView, safetensors, torch};
+use crate::{CheckpointError, ElementType, Sums, TensorView, safetensors, torch};
 
 /// How a checkpoint is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,7 +90,7 @@ impl OpenOptions {
     }
 
     fn open_file(&self, path: &Path) -> Result<Checkpoint, CheckpointError> {
-        let (file, bytes) = SourceFile::open(path)?;
+        let (file, bytes) = open_listed(path)?;
         let checkpoint = match detect(&bytes) {
             Content::Index => open_shards(path, &bytes)?,
             content => {
@@ -106,6 +106,14 @@ impl OpenOptions {
         };
         Ok(checkpoint.without_module_prefixes())
     }
+}
+
+/// Opens a file that is, where a list of hashes names it, the listed one.
+fn open_listed(path: &Path) -> Result<(Arc<SourceFile>, Bytes), CheckpointError> {
+    if let Some(sums) = Sums::above(path)? {
+        sums.check_with_neighbours(path)?;
+    }
+    SourceFile::open(path)
 }
 
 /// What one weight file holds.
@@ -188,7 +196,7 @@ fn open_shards(path: &Path, bytes: &[u8]) -> Result<Checkpoint, CheckpointError>
         origin: path.display().to_string(),
     };
     for (shard, shard_path) in index.shards(path)? {
-        let (file, bytes) = SourceFile::open(&shard_path)?;
+        let (file, bytes) = open_listed(&shard_path)?;
         let content = detect(&bytes);
         let contents = read_file(&shard_path, &bytes, &content, None)?;
         if contents.format != Format::Safetensors {
@@ -247,9 +255,12 @@ impl Checkpoint {
     /// [`OpenOptions::wrapper`] chooses. The prefixes `module.` and `_orig_mod.`, and `model.`, are
     /// dropped when every name has them.
     ///
+    /// Where a file `SHA256SUMS` in the folder, or in one of the two above it, lists the weight file,
+    /// its hash is compared first, and those of the listed `.json` and `.txt` files beside it.
+    ///
     /// # Errors
-    /// When the path cannot be read, its content is of no supported format, broken or malicious, or
-    /// a tensor reaches beyond its file. Nothing in the file is ever executed.
+    /// When the path cannot be read, its content is not the one listed, is of no supported format,
+    /// broken or malicious, or a tensor reaches beyond its file. Nothing in the file is ever executed.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         OpenOptions::new().open(path)
     }

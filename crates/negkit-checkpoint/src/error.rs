@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::ViewError;
 pub use crate::torch::PickleError;
+use crate::{SumsError, ViewError};
 
 /// Why a checkpoint cannot be opened or converted.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum CheckpointError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The weights, or what is read with them, are not what the list of hashes beside them names.
+    #[error(transparent)]
+    Sums(#[from] SumsError),
     /// A folder holds no weights under any published name.
     #[error(
         "no weights in {}: looked for {}; found {}. Give the path of the weight file itself if it \

@@ -22,7 +22,8 @@
 //!
 //! Weight files are untrusted input. Pickles are interpreted by a small machine of our own that knows
 //! the handful of functions which rebuild tensors and executes nothing (`torch/pickle.rs`); every size
-//! in a file is checked before it is used.
+//! in a file is checked before it is used. Where a list of hashes ([`Sums`]) lies beside weights, a
+//! file that is not the listed one is refused.
 //!
 //! ```no_run
 //! use negkit_checkpoint::{Checkpoint, naming};
@@ -44,6 +45,7 @@ mod folder;
 pub mod naming;
 mod safetensors;
 mod source;
+mod sums;
 mod torch;
 mod view;
 
@@ -51,4 +53,5 @@ pub use checkpoint::{Checkpoint, Format, OpenOptions};
 pub use element::ElementType;
 pub use error::{CheckpointError, PickleError};
 pub use source::SourceFile;
+pub use sums::{SUMS_FILE, Sums, SumsError};
 pub use view::{TensorView, ViewError};

@@ -153,7 +153,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn hash_from_start(file: &mut File) -> std::io::Result<String> {
+pub(crate) fn hash_from_start(file: &mut File) -> std::io::Result<String> {
     const CHUNK: usize = 1 << 20;
     file.seek(SeekFrom::Start(0))?;
     let mut hasher = Sha256::new();
