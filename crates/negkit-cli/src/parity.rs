@@ -49,7 +49,7 @@ pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
     }
     let bar = progress::bar(cases.len(), "cases");
     let mut reports: Vec<CaseReport> = Vec::new();
-    let mut broken = 0;
+    let mut not_run = Vec::new();
     for case in &cases {
         bar.set_message(case.name.clone());
         let start = Instant::now();
@@ -68,16 +68,19 @@ pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
                 reports.push(report);
             }
             Err(error) => {
-                broken += 1;
                 bar.suspend(|| eprintln!("{}: {error}", case.name));
+                not_run.push(serde_json::json!({
+                    "name": case.name,
+                    "error": format!("{error:#}"),
+                }));
             }
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let failed = reports.iter().filter(|report| !report.passed()).count() + broken;
+    let failed = reports.iter().filter(|report| !report.passed()).count() + not_run.len();
     if args.json {
-        print_json(&reports)?;
+        print_json(&serde_json::json!({ "cases": reports, "not_run": not_run }))?;
     } else {
         writeln!(
             io::stdout(),

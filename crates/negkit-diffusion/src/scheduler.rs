@@ -241,7 +241,7 @@ impl SchedulerConfig {
         options: &SamplingOptions,
     ) -> Result<Box<dyn Scheduler>, SchedulerError> {
         let eta = options.eta;
-        let eta_is_known = kind == SchedulerKind::Ddim && eta.is_finite() && eta >= 0.0;
+        let eta_is_known = kind == SchedulerKind::Ddim && (0.0..=1.0).contains(&eta);
         if eta != 0.0 && !eta_is_known {
             return Err(SchedulerError::Eta { kind, eta });
         }
@@ -317,9 +317,9 @@ pub enum SchedulerError {
         /// The greatest possible number.
         maximum: usize,
     },
-    /// η for a scheduler that has none, or one that is negative or not finite.
+    /// η for a scheduler that has none, or one that is not between 0 and 1.
     #[error(
-        "eta = {eta} does not fit {kind}: only ddim takes an eta other than 0, and it must not be negative"
+        "eta = {eta} does not fit {kind}: only ddim takes an eta other than 0, and at most 1 (as noisy as DDPM)"
     )]
     Eta {
         /// The scheduler.

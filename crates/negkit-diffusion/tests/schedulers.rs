@@ -552,7 +552,7 @@ fn unsupported_values_are_refused_by_name() {
 fn eta_is_for_ddim_alone() {
     let config = published("sd-1.4.json");
     for kind in SchedulerKind::ALL {
-        for eta in [1.0, -1.0, f64::NAN, f64::INFINITY] {
+        for eta in [1.0, -1.0, 1.5, f64::NAN, f64::INFINITY] {
             let built = config.build(kind, &SamplingOptions::steps(4).with_eta(eta));
             if kind == SchedulerKind::Ddim && eta == 1.0 {
                 assert!(built.is_ok());
