@@ -18,11 +18,13 @@ use crate::{ParamStore, TrainError};
 
 /// What belongs to a text tower without its projection.
 const TEXT_TOWER: &str = "text_model.";
+/// Its projection into the space that it shares with pictures.
+const TEXT_PROJECTION: &str = "text_projection.";
 /// What else belongs to a CLIP.
 const CLIP_PARTS: [&str; 4] = [
     "vision_model.",
     "visual_projection.",
-    "text_projection.",
+    TEXT_PROJECTION,
     "logit_scale",
 ];
 
@@ -79,11 +81,55 @@ pub fn export_text_encoder(
     folder: &Path,
     tokenizer_folder: Option<&Path>,
 ) -> Result<(), TrainError> {
+    let folders = (folder, tokenizer_folder);
+    write_text_model(store, text, tokenizer, folders, TextModel::Bare)
+}
+
+/// Writes the text tower with its projection and its tokenizer in one folder: transformers'
+/// `CLIPTextModelWithProjection`, f16, which takes the place of the text encoder of Stable Diffusion,
+/// of CLIPSeg and of CLIP.
+///
+/// # Errors
+/// As [`export_clip`].
+pub fn export_projected_text_encoder(
+    store: &ParamStore,
+    text: &ClipTextConfig,
+    tokenizer: &Path,
+    folder: &Path,
+) -> Result<(), TrainError> {
+    let folders = (folder, Some(folder));
+    write_text_model(store, text, tokenizer, folders, TextModel::Projected)
+}
+
+/// Classes of transformers for a text tower alone.
+#[derive(Clone, Copy)]
+enum TextModel {
+    Bare,
+    Projected,
+}
+
+fn write_text_model(
+    store: &ParamStore,
+    text: &ClipTextConfig,
+    tokenizer: &Path,
+    (folder, tokenizer_folder): (&Path, Option<&Path>),
+    model: TextModel,
+) -> Result<(), TrainError> {
     let info = fitting_tokenizer(text, tokenizer)?;
-    let tensors = some_tensors(store, |name| name.starts_with(TEXT_TOWER))?;
-    require(&tensors, TEXT_TOWER)?;
+    let (class, parts) = match model {
+        TextModel::Bare => ("CLIPTextModel", &[TEXT_TOWER][..]),
+        TextModel::Projected => (
+            "CLIPTextModelWithProjection",
+            &[TEXT_TOWER, TEXT_PROJECTION][..],
+        ),
+    };
+    let wanted = |name: &str| parts.iter().any(|part| name.starts_with(part));
+    let tensors = some_tensors(store, wanted)?;
+    for part in parts {
+        require(&tensors, part)?;
+    }
     let mut config = text_config(text, &info)?;
-    config.insert("architectures".to_owned(), json!(["CLIPTextModel"]));
+    config.insert("architectures".to_owned(), json!([class]));
     config.insert("dtype".to_owned(), "float16".into());
     config.insert("torch_dtype".to_owned(), "float16".into());
     write_json(&folder.join("config.json"), &Value::Object(config))?;

@@ -35,7 +35,7 @@ mod tokenizer;
 mod trainer;
 
 pub use error::TrainError;
-pub use export::{export_clip, export_text_encoder};
+pub use export::{export_clip, export_projected_text_encoder, export_text_encoder};
 pub use init::{Init, default_init};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use settings::{Keep, Schedule, TrainSettings};

@@ -18,8 +18,8 @@ use negkit_train::tasks::contrastive::{
     frozen_in_fine_tuning,
 };
 use negkit_train::{
-    ParamStore, TrainError, TrainSettings, TrainedTokenizer, export_clip, export_text_encoder,
-    train,
+    ParamStore, TrainError, TrainSettings, TrainedTokenizer, export_clip,
+    export_projected_text_encoder, export_text_encoder, train,
 };
 
 const CONTEXT: usize = 16;
@@ -200,6 +200,19 @@ fn a_clip_is_trained_written_read_and_fine_tuned() {
     )
     .unwrap();
     Clip::load(path("tuned-clip"), &Compute::cpu()).unwrap();
+
+    // The text side alone says the same as within the whole.
+    let alone = path("tuned-text");
+    export_projected_text_encoder(&tuned, &text, &tokenizer_folder, &alone).unwrap();
+    let encode = |folder: &Path| {
+        let encoder = ClipTextEncoder::load(folder, &Compute::cpu()).unwrap();
+        encoder.encode(&captions).unwrap()
+    };
+    let (whole, alone) = (encode(&path("tuned-clip")), encode(&alone));
+    let (whole_projected, projected) = (whole.projected.unwrap(), alone.projected.unwrap());
+    assert_eq!(largest_difference(&whole_projected, &projected), 0.);
+    let off = largest_difference(&whole.last_hidden_state, &alone.last_hidden_state);
+    assert_eq!(off, 0.);
 }
 
 /// The same texts with picture embeddings instead of pictures.
