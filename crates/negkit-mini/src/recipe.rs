@@ -115,7 +115,7 @@ pub const CLIP_BATCH: usize = 256;
 /// Share of mini-clip's captions that tell everything in the picture.
 pub const FULL_CAPTIONS: f64 = 0.3;
 /// Places that the scenes of one of mini-clip's batches are drawn from.
-pub const CLIP_PLACES: usize = 3;
+pub const CLIP_PLACES: usize = 5;
 
 /// Share of the UNet's captions that tell everything in the picture.
 pub const FULL_CAPTIONS_UNET: f64 = 0.15;
@@ -130,7 +130,7 @@ pub fn clip_training() -> TrainSettings {
     TrainSettings {
         weight_decay: 0.1,
         parts: 16,
-        ..training(1600, 1e-3, 100)
+        ..training(1100, 1.2e-3, 80)
     }
 }
 
@@ -170,7 +170,7 @@ pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
         betas: (0.9, 0.99),
         ema: Some(0.9995),
         parts: 6,
-        ..training(9000, 6e-4, 300)
+        ..training(6000, 6e-4, 200)
     };
     let task = DiffusionSettings {
         batch_size: 96,

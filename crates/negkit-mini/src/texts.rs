@@ -6,9 +6,10 @@ use negkit_train::TrainError;
 use negkit_train::tasks::contrastive::{
     ContrastiveBatch, ContrastiveData, ContrastiveModel, Pictures,
 };
-use negkit_world::{Place, language};
+use negkit_world::{Place, Scene, language};
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::gallery::{Gallery, Normalisation, draw};
@@ -19,6 +20,10 @@ use crate::scores;
 const HELD_OUT: (usize, usize) = (200, 2);
 
 /// Scenes with ordinary captions, for training a CLIP from scratch.
+///
+/// Half of the captions come with a near miss, in which another object stands for one that is there.
+/// Among the tens of thousands of pairs of a published CLIP's batch there are such captions anyway;
+/// among a few hundred there are none. None of them holds a negation.
 pub struct OrdinaryCaptions<'a> {
     /// Scenes to train on.
     pub train: &'a Gallery,
@@ -44,28 +49,23 @@ pub fn tokens(tokenizer: &ClipTokenizer, texts: &[String]) -> Result<Vec<Vec<u32
 }
 
 impl OrdinaryCaptions<'_> {
+    fn caption(&self, scene: &Scene, rng: &mut ChaCha8Rng) -> String {
+        match rng.random_bool(self.full_share) {
+            true => language::full_caption(scene),
+            false => language::caption_with(scene, &self.style, rng).text,
+        }
+    }
+
     fn pairs(
         &self,
         gallery: &Gallery,
         indices: &[usize],
-        purpose: &str,
-        step: u64,
+        texts: &[String],
     ) -> Result<ContrastiveBatch, TrainError> {
-        let mut rng = draw(purpose, step);
-        let texts: Vec<String> = indices
-            .iter()
-            .map(|&i| {
-                let scene = gallery.scene(i);
-                match rng.random_bool(self.full_share) {
-                    true => language::full_caption(scene),
-                    false => language::caption_with(scene, &self.style, &mut rng).text,
-                }
-            })
-            .collect();
         let pixels = gallery.tensor(indices, Normalisation::CLIP)?;
         Ok(ContrastiveBatch::new(
             Pictures::Pixels(pixels),
-            tokens(self.tokenizer, &texts)?,
+            tokens(self.tokenizer, texts)?,
         ))
     }
 }
@@ -77,14 +77,30 @@ impl ContrastiveData for OrdinaryCaptions<'_> {
             .choose_multiple(&mut rng, self.places)
             .copied()
             .collect();
+        let mut texts = draw("clip-captions", step);
+        let near_misses = self.batch_size / 2;
+        let (mut right, mut wrong) = (Vec::new(), Vec::new());
         let mut indices = Vec::with_capacity(self.batch_size);
         while indices.len() < self.batch_size {
             let i = rng.random_range(0..self.train.len());
-            if places.contains(&self.train.scene(i).place) {
-                indices.push(i);
+            let scene = self.train.scene(i);
+            if !places.contains(&scene.place) {
+                continue;
             }
+            if indices.len() < near_misses {
+                let Some((caption, foil)) = language::ordinary_foil(scene, &mut texts) else {
+                    continue;
+                };
+                right.push(caption);
+                wrong.push(foil);
+            } else {
+                right.push(self.caption(scene, &mut texts));
+            }
+            indices.push(i);
         }
-        self.pairs(self.train, &indices, "clip-captions", step)
+        let mut batch = self.pairs(self.train, &indices, &right)?;
+        batch.hard_texts = tokens(self.tokenizer, &wrong)?;
+        Ok(batch)
     }
 
     fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
@@ -92,7 +108,12 @@ impl ContrastiveData for OrdinaryCaptions<'_> {
         (0..count)
             .map(|i| {
                 let indices: Vec<usize> = (i * size..(i + 1) * size).collect();
-                self.pairs(self.held_out, &indices, "clip-held-out", i as u64)
+                let mut rng = draw("clip-held-out", i as u64);
+                let texts: Vec<String> = indices
+                    .iter()
+                    .map(|&i| self.caption(self.held_out.scene(i), &mut rng))
+                    .collect();
+                self.pairs(self.held_out, &indices, &texts)
             })
             .collect()
     }
@@ -110,6 +131,7 @@ impl ContrastiveData for OrdinaryCaptions<'_> {
             "misaligned_share": self.style.misaligned_share,
             "full_share": self.full_share,
             "places": self.places,
+            "near_misses": self.batch_size / 2,
         })
     }
 }

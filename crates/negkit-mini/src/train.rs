@@ -116,6 +116,7 @@ pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "misaligned_share": style.misaligned_share,
         "full_share": recipe::FULL_CAPTIONS,
         "places": recipe::CLIP_PLACES,
+        "near_misses": recipe::CLIP_BATCH / 2,
     });
     shop.stage("clip", &described, &["pictures", "tokenizer"], |folder| {
         let store = ParamStore::random(SEED, &Device::Cpu);
