@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use negkit_mini::export::{self, ExportOptions};
 use negkit_mini::negation::{self, Variant};
 use negkit_mini::train::World;
 use negkit_mini::{Workshop, ask, detect, paint, segment, train};
@@ -11,6 +12,8 @@ use negkit_mini::{Workshop, ask, detect, paint, segment, train};
 #[derive(Subcommand)]
 pub enum MiniCommand {
     Train(TrainArgs),
+    Export(ExportArgs),
+    Verify(VerifyArgs),
 }
 
 /// Train the small models, stage by stage. What is done is not done again, and what was broken off
@@ -23,6 +26,32 @@ pub struct TrainArgs {
     /// Only these stages, which must find what they build on. All, in order, when left out.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Stage>,
+}
+
+/// Put the trained models together: published layouts, a card for each, and a list of hashes. What
+/// an earlier export left is replaced. Models whose training is not through are left out.
+#[derive(Args)]
+pub struct ExportArgs {
+    /// Folder that `negkit mini train` worked in.
+    #[arg(long, default_value = "out/mini")]
+    out: PathBuf,
+    /// Folder for the models.
+    #[arg(long, default_value = "weights/mini")]
+    weights: PathBuf,
+    /// What was measured, for the cards. Need not be there.
+    #[arg(long, default_value = "eval/results/mini/quality.json")]
+    quality: PathBuf,
+    /// Leave out the pictures that mini-sd paints and mini-clipseg marks.
+    #[arg(long)]
+    no_pictures: bool,
+}
+
+/// Check every file of the small models against the list of hashes.
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Folder of the models.
+    #[arg(long, default_value = "weights/mini")]
+    weights: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,7 +75,35 @@ enum Stage {
 pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
     match command {
         MiniCommand::Train(args) => run_training(args),
+        MiniCommand::Export(args) => run_export(args),
+        MiniCommand::Verify(args) => {
+            let files = export::verify(&args.weights)?;
+            println!("{}: {files} files, all as listed", args.weights.display());
+            Ok(())
+        }
     }
+}
+
+fn run_export(args: &ExportArgs) -> anyhow::Result<()> {
+    let options = ExportOptions {
+        quality: args.quality.clone(),
+        pictures: !args.no_pictures,
+    };
+    let done = export::export(&Workshop::open(&args.out)?, &args.weights, &options)?;
+    for model in &done.models {
+        println!(
+            "{:<22} {:>10} parameters  {:>6.2} MB",
+            model.name,
+            model.parameters,
+            model.bytes as f64 / 1e6
+        );
+    }
+    if !done.missing.is_empty() {
+        eprintln!("not trained yet, left out: {}", done.missing.join(", "));
+    }
+    let megabytes = done.bytes as f64 / 1e6;
+    println!("{}: {megabytes:.1} MB", args.weights.display());
+    Ok(())
 }
 
 fn run_training(args: &TrainArgs) -> anyhow::Result<()> {

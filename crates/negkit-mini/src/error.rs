@@ -26,6 +26,49 @@ pub enum MiniError {
         /// What has changed.
         before: String,
     },
+    /// The models are larger than a repository should hold.
+    #[error(
+        "{}: the models have {bytes} bytes, at most {most} are allowed ({}). Make a model smaller in \
+         the recipe",
+        folder.display(),
+        list_sizes(sizes)
+    )]
+    TooLarge {
+        /// The tree that was put together.
+        folder: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+        /// Size of each model.
+        sizes: Vec<(&'static str, u64)>,
+    },
+    /// A folder that would be replaced holds what no export wrote.
+    #[error(
+        "{}: an export replaces the whole folder, and it holds files that no export wrote: {}. Move \
+         them away, or choose another folder",
+        folder.display(),
+        files.join(", ")
+    )]
+    ForeignFiles {
+        /// The folder.
+        folder: PathBuf,
+        /// The files, below it.
+        files: Vec<String>,
+    },
+    /// Files of an exported tree are not those that were exported.
+    #[error(
+        "{}: {} of its files are wrong. `negkit mini export` writes all of them anew.\n{}",
+        folder.display(),
+        wrong.len(),
+        wrong.join("\n")
+    )]
+    NotVerified {
+        /// The tree.
+        folder: PathBuf,
+        /// What is wrong, a line for each file.
+        wrong: Vec<String>,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -56,6 +99,11 @@ pub enum MiniError {
     /// Another part failed.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn list_sizes(sizes: &[(&'static str, u64)]) -> String {
+    let sizes = sizes.iter().map(|(name, bytes)| format!("{name} {bytes}"));
+    sizes.collect::<Vec<_>>().join(", ")
 }
 
 impl MiniError {

@@ -10,6 +10,7 @@
 pub mod ask;
 pub mod detect;
 mod error;
+pub mod export;
 pub mod gallery;
 pub mod negation;
 pub mod paint;
