@@ -40,7 +40,7 @@ impl ClipImageEncoder {
     /// When the files do not fit each other.
     pub fn from_files(files: &ClipFiles, compute: &Compute) -> Result<Self, ClipError> {
         let config = vision_config(files)?;
-        let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
+        let params = Params::compute(files.tensors().clone(), compute);
         let tower = ClipVisionTower::load(&params, &config)?;
         params.finish("the CLIP vision tower", ClipFiles::NOT_VISION)?;
         let preprocess = match files.published("preprocessor_config.json") {

@@ -156,7 +156,7 @@ impl ClipSeg {
                 compute,
             )?),
         };
-        let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
+        let params = Params::compute(files.tensors().clone(), compute);
         let weights = WeightsSource::from_checkpoint(files.tensors().clone());
         Self::build(
             &params,

@@ -198,7 +198,7 @@ pub fn load_unet(
 ) -> Result<UNet, DiffusionError> {
     config.check()?;
     let params =
-        Params::new(tensors, compute.dtype, &compute.device).with_attention_budget(attention);
+        Params::compute(tensors, compute).with_attention_budget(attention);
     let unet = UNet::load(&params, config)?;
     params.finish("the UNet", Ignored::default())?;
     Ok(unet)
@@ -216,7 +216,7 @@ pub fn load_vae(
 ) -> Result<Vae, DiffusionError> {
     config.check()?;
     let params =
-        Params::new(tensors, compute.dtype, &compute.device).with_attention_budget(attention);
+        Params::compute(tensors, compute).with_attention_budget(attention);
     let vae = Vae::load(&params, config)?;
     params.finish("the VAE", Ignored::default())?;
     Ok(vae)

@@ -309,7 +309,7 @@ impl StableDiffusion {
         first_picture: usize,
         on_step: &mut impl FnMut(&StepProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
-        let Compute { device, dtype } = &self.options.compute;
+        let Compute { device, dtype, .. } = &self.options.compute;
         let guided = settings.guidance_scale > 1.;
         let (context, truncated) = self.encode_prompts(batch, guided)?;
         let kind = self.scheduler_kind(settings)?;
@@ -405,7 +405,7 @@ impl StableDiffusion {
             }
         }
         let encoding = self.text.encode(&unique)?;
-        let Compute { device, dtype } = &self.options.compute;
+        let Compute { device, dtype, .. } = &self.options.compute;
         let index = Tensor::from_slice(&rows, rows.len(), encoding.last_hidden_state.device())?;
         let context = encoding.last_hidden_state.index_select(&index, 0)?;
         let prompts = &rows[rows.len() - batch.len()..];
@@ -431,7 +431,7 @@ impl StableDiffusion {
     }
 
     fn decode_unclamped(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
-        let Compute { device, dtype } = &self.options.compute;
+        let Compute { device, dtype, .. } = &self.options.compute;
         let scaled = (latents.to_dtype(DType::F32)? / self.vae.config().scaling_factor)?;
         let scaled = scaled.to_dtype(*dtype)?.to_device(device)?;
         let values = self.vae.decode(&scaled, self.options.vae_tiling)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use negkit_diffusion::vae::{Vae, VaeTiling};
-use negkit_nn::{AttentionBudget, Compute};
+use negkit_nn::{AttentionBudget, Compute, Products};
 use negkit_text::ClipFiles;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa, store_from_clip};
@@ -39,7 +39,7 @@ impl Wear {
         let vae = negkit_diffusion::load_vae(
             tensors,
             &config,
-            &Compute::cpu(),
+            &Compute::cpu().with_products(Products::Bf16),
             AttentionBudget::default(),
         )
         .map_err(MiniError::other)?;

@@ -25,8 +25,9 @@ use negkit_train::tasks::contrastive::{
 };
 use negkit_train::{ParamStore, TrainError, export_clip, train};
 use negkit_world::writers::{WorldVerifier, WorldWriter, hard_negative};
-use negkit_world::{Kind, Scene, language};
+use negkit_world::{Kind, Place, Scene, language};
 use rand::Rng;
+use rand::seq::IndexedRandom;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -282,19 +283,28 @@ impl ContrastiveData for NegationData<'_> {
     fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
         let mut rng = draw(self.purpose, step);
         let conclip = self.items.first().is_some_and(|item| item.hard.is_some());
-        let drawn: Vec<_> = (0..self.settings.batch_size)
-            .map(|_| {
-                // Every caption of CoN-CLIP's loss has its hard negative.
-                if !conclip && rng.random_bool(self.settings.ordinary_share) {
-                    let i = rng.random_range(0..self.world.train.len());
-                    let scene = self.world.train.scene(i);
-                    (i, language::caption(scene, &mut rng).text, None)
-                } else {
-                    let item = &self.items[rng.random_range(0..self.items.len())];
-                    (item.scene, item.text.clone(), item.hard.clone())
-                }
-            })
+        let places: Vec<Place> = Place::ALL
+            .choose_multiple(&mut rng, self.settings.places)
+            .copied()
             .collect();
+        let mut drawn = Vec::with_capacity(self.settings.batch_size);
+        while drawn.len() < self.settings.batch_size {
+            // Every caption of CoN-CLIP's loss has its hard negative.
+            let ordinary = !conclip && rng.random_bool(self.settings.ordinary_share);
+            let item = &self.items[rng.random_range(0..self.items.len())];
+            let i = match ordinary {
+                true => rng.random_range(0..self.world.train.len()),
+                false => item.scene,
+            };
+            let scene = self.world.train.scene(i);
+            if !places.contains(&scene.place) {
+                continue;
+            }
+            drawn.push(match ordinary {
+                true => (i, language::caption(scene, &mut rng).text, None),
+                false => (i, item.text.clone(), item.hard.clone()),
+            });
+        }
         self.batch_of(&self.train_pictures, &drawn)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use negkit_nn::{AttentionBudget, Compute};
+use negkit_nn::{AttentionBudget, Compute, Products};
 use negkit_text::ClipTextEncoder;
 use negkit_train::tasks::diffusion::{
     CaptionedLatents, DiffusionTask, PipelineParts, export_pipeline, unet_init, zero_snr_schedule,
@@ -97,13 +97,13 @@ fn latents<'a>(
         let vae = negkit_diffusion::load_vae(
             tensors,
             &config,
-            &Compute::cpu(),
+            &Compute::cpu().with_products(Products::Bf16),
             AttentionBudget::default(),
         )
         .map_err(MiniError::other)?;
         for (name, gallery) in NAMES.into_iter().zip(galleries) {
             let bar = progress::bar(gallery.len() as u64, "latents");
-            let mut values = encode_pictures(&vae, &gallery, (100, &Device::Cpu), |done| {
+            let mut values = encode_pictures(&vae, &gallery, (16, &Device::Cpu), |done| {
                 bar.set_position(done as u64);
             })?;
             bar.finish_and_clear();
@@ -150,7 +150,8 @@ pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     let (train_latents, held_out) = latents(shop, world)?;
     shop.stage("sd", &described, &["latents", "clip"], |folder| {
         let clip = shop.path("clip").join("export");
-        let text = ClipTextEncoder::load(&clip, &Compute::cpu()).map_err(MiniError::other)?;
+        let text = ClipTextEncoder::load(&clip, &Compute::cpu().with_products(Products::Bf16))
+            .map_err(MiniError::other)?;
         let schedule = zero_snr_schedule()?;
         let store = ParamStore::random_with(SEED, &Device::Cpu, unet_init);
         let task = DiffusionTask::new(

@@ -169,11 +169,11 @@ pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
         weight_decay: 0.01,
         betas: (0.9, 0.99),
         ema: Some(0.9995),
-        parts: 6,
+        parts: 8,
         ..training(6000, 6e-4, 200)
     };
     let task = DiffusionSettings {
-        batch_size: 96,
+        batch_size: 64,
         seed: SEED,
         ..DiffusionSettings::default()
     };
@@ -261,6 +261,9 @@ pub struct FineTuning {
     pub batch_size: usize,
     /// Share of the pairs that have ordinary captions.
     pub ordinary_share: f64,
+    /// Places that the scenes of one step are drawn from: only among pictures of one place does it
+    /// matter what a caption says is missing.
+    pub places: usize,
 }
 
 /// The fine-tuning of the text tower.
@@ -268,11 +271,13 @@ pub fn fine_tuning() -> (TrainSettings, FineTuning) {
     let settings = TrainSettings {
         weight_decay: 0.01,
         betas: (0.9, 0.999),
+        parts: 16,
         ..training(500, 1e-4, 50)
     };
     let tuning = FineTuning {
         batch_size: 256,
         ordinary_share: 0.5,
+        places: CLIP_PLACES,
     };
     (settings, tuning)
 }

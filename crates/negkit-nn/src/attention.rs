@@ -52,6 +52,52 @@ pub fn attention(
     scale: f64,
     budget: AttentionBudget,
 ) -> Result<Tensor> {
+    let keys = k.dim(2)?;
+    in_slices(
+        [q, k, v],
+        scale,
+        budget,
+        |scores, start, length| match mask {
+            AttentionMask::None => Ok(scores),
+            AttentionMask::Causal => {
+                scores.broadcast_add(&causal_mask(start, length, keys, &scores)?)
+            }
+        },
+    )
+}
+
+/// `softmax(q k^T * scale + bias) v`, of the shapes of [`attention()`].
+///
+/// `bias` broadcasts to `[batch, heads, queries, keys]`. Minus infinity hides a key, as padding is
+/// hidden in a batch of texts of many lengths; other values are relative positions (MPNet, T5).
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn attention_with_bias(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: &Tensor,
+    scale: f64,
+    budget: AttentionBudget,
+) -> Result<Tensor> {
+    let same_for_all_queries = bias.dim(2)? == 1;
+    in_slices([q, k, v], scale, budget, |scores, start, length| {
+        if same_for_all_queries {
+            scores.broadcast_add(bias)
+        } else {
+            scores.broadcast_add(&bias.narrow(2, start, length)?)
+        }
+    })
+}
+
+/// `change` gets a slice's scores, its first query and its number of queries.
+fn in_slices(
+    [q, k, v]: [&Tensor; 3],
+    scale: f64,
+    budget: AttentionBudget,
+    change: impl Fn(Tensor, usize, usize) -> Result<Tensor>,
+) -> Result<Tensor> {
     let (batch, heads, queries, _) = q.dims4()?;
     let keys = k.dim(2)?;
     let q = (q.contiguous()? * scale)?;
@@ -62,11 +108,8 @@ pub fn attention(
     let mut slices = Vec::with_capacity(queries.div_ceil(slice));
     for start in (0..queries).step_by(slice) {
         let length = slice.min(queries - start);
-        let mut scores = ops::matmul(&q.narrow(2, start, length)?.contiguous()?, &k)?;
-        if mask == AttentionMask::Causal {
-            let mask = causal_mask(start, length, keys, &scores)?;
-            scores = scores.broadcast_add(&mask)?;
-        }
+        let scores = ops::matmul(&q.narrow(2, start, length)?.contiguous()?, &k)?;
+        let scores = change(scores, start, length)?;
         slices.push(ops::matmul(&ops::softmax(&scores)?, &v)?);
     }
     match slices.as_slice() {
@@ -228,6 +271,55 @@ mod tests {
         assert!(largest_difference(&cut(&whole), &shorter) < 1e-6);
         let first = whole.i((.., .., 0, ..)).unwrap();
         assert!(largest_difference(&first, &v.i((.., .., 0, ..)).unwrap()) < 1e-6);
+    }
+
+    #[test]
+    fn a_bias_of_minus_infinity_hides_a_key_in_every_slice() {
+        let (q, k, v) = (
+            random((2, 3, 7, 4)),
+            random((2, 3, 5, 4)),
+            random((2, 3, 5, 4)),
+        );
+        let shown = |t: &Tensor| t.narrow(2, 0, 3).unwrap();
+        let without = attention(
+            &q,
+            &shown(&k),
+            &shown(&v),
+            AttentionMask::None,
+            0.5,
+            AttentionBudget::UNLIMITED,
+        )
+        .unwrap();
+        let hide = [0., 0., 0., f32::NEG_INFINITY, f32::NEG_INFINITY];
+        let one = Tensor::new(&hide, &Device::Cpu)
+            .unwrap()
+            .reshape((1, 1, 1, 5))
+            .unwrap();
+        let each = one.repeat((1, 1, 7, 1)).unwrap();
+        for bias in [one, each] {
+            for bytes in [usize::MAX, 240] {
+                let budget = AttentionBudget { bytes };
+                let hidden = attention_with_bias(&q, &k, &v, &bias, 0.5, budget).unwrap();
+                assert!(largest_difference(&without, &hidden) < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_causal_mask_is_a_bias_that_differs_by_query() {
+        let (q, k, v) = (
+            random((1, 2, 6, 4)),
+            random((1, 2, 6, 4)),
+            random((1, 2, 6, 4)),
+        );
+        let budget = AttentionBudget { bytes: 100 };
+        let causal = attention(&q, &k, &v, AttentionMask::Causal, 0.5, budget).unwrap();
+        let bias = causal_mask(0, 6, 6, &q)
+            .unwrap()
+            .reshape((1, 1, 6, 6))
+            .unwrap();
+        let biased = attention_with_bias(&q, &k, &v, &bias, 0.5, budget).unwrap();
+        assert!(largest_difference(&causal, &biased) < 1e-6);
     }
 
     #[test]

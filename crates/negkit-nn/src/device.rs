@@ -6,6 +6,8 @@ use std::str::FromStr;
 use candle_core::{DType, Device};
 use thiserror::Error;
 
+use crate::Products;
+
 /// Why a device or a type cannot be had.
 #[derive(Debug, Error)]
 pub enum DeviceError {
@@ -157,6 +159,8 @@ pub struct Compute {
     pub device: Device,
     /// Type of weights and activations.
     pub dtype: DType,
+    /// How products of f32 are computed on a CPU.
+    pub products: Products,
 }
 
 impl Compute {
@@ -167,7 +171,11 @@ impl Compute {
     pub fn open(device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, DeviceError> {
         let device = device.open()?;
         let dtype = dtype.on(&device);
-        Ok(Self { device, dtype })
+        Ok(Self {
+            device,
+            dtype,
+            products: Products::Exact,
+        })
     }
 
     /// f32 on the CPU: the reference.
@@ -175,7 +183,14 @@ impl Compute {
         Self {
             device: Device::Cpu,
             dtype: DType::F32,
+            products: Products::Exact,
         }
+    }
+
+    /// The same with products computed so.
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        Self { products, ..self }
     }
 }
 

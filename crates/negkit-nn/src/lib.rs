@@ -24,7 +24,9 @@ mod product;
 mod resample;
 
 pub use activation::Activation;
-pub use attention::{AttentionBudget, AttentionMask, MultiHeadAttention, attention};
+pub use attention::{
+    AttentionBudget, AttentionMask, MultiHeadAttention, attention, attention_with_bias,
+};
 pub use config::{ConfigError, read_config};
 pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
 pub use layers::{

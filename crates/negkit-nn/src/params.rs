@@ -16,6 +16,7 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::attention::AttentionBudget;
+use crate::device::Compute;
 use crate::product::Products;
 
 /// Named tensors that a model can be built from: a checkpoint file, or anything like it.
@@ -192,6 +193,11 @@ impl Params {
     /// Parameters from `source`, converted to `dtype`, on `device`.
     pub fn new(source: Arc<dyn TensorSource>, dtype: DType, device: &Device) -> Self {
         Self::from_source(Source::Tensors(source), dtype, device)
+    }
+
+    /// Parameters from `source` for models that compute as `compute` says.
+    pub fn compute(source: Arc<dyn TensorSource>, compute: &Compute) -> Self {
+        Self::new(source, compute.dtype, &compute.device).with_products(compute.products)
     }
 
     /// Random parameters of whatever shape the model asks for, the same for the same seed.

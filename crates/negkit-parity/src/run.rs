@@ -160,7 +160,7 @@ fn load_text_tower(
     compute: &Compute,
 ) -> Result<(ClipTextTower, ClipTextConfig), ParityError> {
     let config = files.text_config()?;
-    let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
+    let params = Params::compute(files.tensors().clone(), compute);
     let tower = ClipTextTower::load(&params, &config)?;
     params.finish("the CLIP text tower", ClipFiles::NOT_TEXT)?;
     Ok((tower, config))
@@ -191,7 +191,7 @@ fn vision_outputs(
     files: &ClipFiles,
     compute: &Compute,
 ) -> Result<Outputs, ParityError> {
-    let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
+    let params = Params::compute(files.tensors().clone(), compute);
     let tower = ClipVisionTower::load(&params, &vision_config(files)?)?;
     params.finish("the CLIP vision tower", ClipFiles::NOT_VISION)?;
     let pixels = case

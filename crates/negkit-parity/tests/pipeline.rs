@@ -18,7 +18,7 @@ use negkit_diffusion::{
     DiffusionError, GeneratedPicture, OpenPipeline, PictureRequest, PipelineFiles, PipelineOptions,
     SamplingSettings, StableDiffusion,
 };
-use negkit_nn::Compute;
+use negkit_nn::{Compute, Products};
 use negkit_text::{
     ClipFiles, EncoderInfo, PromptTokens, TextEncoder, TextEncoding, TextError, WeightsSource,
 };
@@ -109,6 +109,7 @@ fn load(path: &Path, text: Option<Arc<dyn TextEncoder>>, dtype: DType) -> Stable
     let compute = Compute {
         device: Device::Cpu,
         dtype,
+        products: Products::Exact,
     };
     StableDiffusion::from_files(&files, text, &PipelineOptions::new(compute)).unwrap()
 }
@@ -517,6 +518,7 @@ fn half_precision_is_near() {
         let compute = Compute {
             device: Device::Cpu,
             dtype,
+            products: Products::Exact,
         };
         let text = Arc::new(Own::new(1, Some(PROJECTION)));
         let model = ClipSeg::from_files(&files, Some(text), &compute).unwrap();

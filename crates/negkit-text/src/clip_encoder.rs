@@ -40,7 +40,7 @@ impl ClipTextEncoder {
         compute: &Compute,
     ) -> Result<Self, TextError> {
         let config = files.text_config()?;
-        let params = Params::new(files.tensors().clone(), compute.dtype, &compute.device);
+        let params = Params::compute(files.tensors().clone(), compute);
         let tower = ClipTextTower::load(&params, &config)?;
         params.finish("the CLIP text tower", ClipFiles::NOT_TEXT)?;
         let tokenizer = match tokenizer {

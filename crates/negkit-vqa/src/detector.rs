@@ -63,7 +63,7 @@ impl MiniDetector {
         let config = DetectorConfig::from_file(&folder.join("config.json"))?;
         let checkpoint = Arc::new(Checkpoint::open(folder)?);
         let weights = WeightsSource::from_checkpoint(checkpoint.clone());
-        let params = Params::new(checkpoint, compute.dtype, &compute.device);
+        let params = Params::compute(checkpoint, compute);
         let model = DetectorModel::load(&params, &config)?;
         params.finish(MODEL_TYPE, Ignored::default())?;
         Ok(Self::new(model, config, weights, compute))

@@ -15,7 +15,7 @@ use negkit_clip::ClipImageEncoder;
 use negkit_clipseg::decoder::ClipSegDecoder;
 use negkit_clipseg::{ClipSegConfig, extract};
 use negkit_image::{CLIP_MEAN, CLIP_STD, Normalization, PicturePreprocessor};
-use negkit_nn::{Compute, Ignored, TensorSource, resize_bilinear};
+use negkit_nn::{Compute, Ignored, Products, TensorSource, resize_bilinear};
 use negkit_text::{ClipFiles, ClipTextEncoder, TextEncoder};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
@@ -108,6 +108,7 @@ impl FrozenClip {
         let compute = Compute {
             device: device.clone(),
             dtype: DType::F32,
+            products: Products::Bf16,
         };
         let vision = ClipImageEncoder::from_files(&files, &compute)?;
         let name = folder.display().to_string();

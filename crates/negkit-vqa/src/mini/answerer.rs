@@ -39,7 +39,7 @@ impl MiniVqa {
         let config = MiniVqaConfig::from_file(&folder.join("config.json"))?;
         let checkpoint = Arc::new(Checkpoint::open(folder)?);
         let weights = WeightsSource::from_checkpoint(checkpoint.clone());
-        let params = Params::new(checkpoint, compute.dtype, &compute.device);
+        let params = Params::compute(checkpoint, compute);
         let model = MiniVqaModel::load(&params, &config)?;
         params.finish(MODEL_TYPE, Ignored::default())?;
         let published = folder.join("preprocessor_config.json");
