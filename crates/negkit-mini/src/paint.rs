@@ -148,8 +148,9 @@ pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "full_captions": recipe::FULL_CAPTIONS_UNET,
     });
     let (train_latents, held_out) = latents(shop, world)?;
-    shop.stage("sd", &described, &["latents", "clip"], |folder| {
-        let clip = shop.path("clip").join("export");
+    shop.stage("sd", &described, &["latents", "towers"], |folder| {
+        // Its text tower is that of the finished mini-clip.
+        let clip = shop.path("towers").join("export");
         let text = ClipTextEncoder::load(&clip, &Compute::cpu().with_products(Products::Bf16))
             .map_err(MiniError::other)?;
         let schedule = zero_snr_schedule()?;

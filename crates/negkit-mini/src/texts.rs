@@ -6,9 +6,8 @@ use negkit_train::TrainError;
 use negkit_train::tasks::contrastive::{
     ContrastiveBatch, ContrastiveData, ContrastiveModel, Pictures,
 };
-use negkit_world::{Place, Scene, language};
+use negkit_world::{Scene, language};
 use rand::Rng;
-use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
@@ -20,10 +19,6 @@ use crate::scores;
 const HELD_OUT: (usize, usize) = (200, 2);
 
 /// Scenes with ordinary captions, for training a CLIP from scratch.
-///
-/// Half of the captions come with a near miss, in which another object stands for one that is there.
-/// Among the tens of thousands of pairs of a published CLIP's batch there are such captions anyway;
-/// among a few hundred there are none. None of them holds a negation.
 pub struct OrdinaryCaptions<'a> {
     /// Scenes to train on.
     pub train: &'a Gallery,
@@ -37,9 +32,10 @@ pub struct OrdinaryCaptions<'a> {
     pub style: language::CaptionStyle,
     /// Share of the captions that tell everything.
     pub full_share: f64,
-    /// Places that the scenes of one step are drawn from. The fewer they are, the more it takes to
-    /// tell the pictures of a batch apart than where they are.
-    pub places: usize,
+    /// Whether half of the captions come with a near miss, in which another object stands for one
+    /// that is there. Among the tens of thousands of pairs of a published CLIP's batch there are such
+    /// captions anyway; among a few hundred there are none. None of them holds a negation.
+    pub near_misses: bool,
 }
 
 /// Token ids of texts, one row of the context length each.
@@ -73,21 +69,22 @@ impl OrdinaryCaptions<'_> {
 impl ContrastiveData for OrdinaryCaptions<'_> {
     fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
         let mut rng = draw("clip-pictures", step);
-        let places: Vec<Place> = Place::ALL
-            .choose_multiple(&mut rng, self.places)
-            .copied()
-            .collect();
         let mut texts = draw("clip-captions", step);
-        let near_misses = self.batch_size / 2;
-        let (mut right, mut wrong) = (Vec::new(), Vec::new());
-        let mut indices = Vec::with_capacity(self.batch_size);
+        if !self.near_misses {
+            let indices: Vec<usize> = (0..self.batch_size)
+                .map(|_| rng.random_range(0..self.train.len()))
+                .collect();
+            let captions: Vec<String> = indices
+                .iter()
+                .map(|&i| self.caption(self.train.scene(i), &mut texts))
+                .collect();
+            return self.pairs(self.train, &indices, &captions);
+        }
+        let (mut indices, mut right, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         while indices.len() < self.batch_size {
             let i = rng.random_range(0..self.train.len());
             let scene = self.train.scene(i);
-            if !places.contains(&scene.place) {
-                continue;
-            }
-            if indices.len() < near_misses {
+            if 2 * indices.len() < self.batch_size {
                 let Some((caption, foil)) = language::ordinary_foil(scene, &mut texts) else {
                     continue;
                 };
@@ -124,15 +121,17 @@ impl ContrastiveData for OrdinaryCaptions<'_> {
     }
 
     fn recipe(&self) -> Value {
-        json!({
+        let mut recipe = json!({
             "scenes": self.train.len(),
             "batch_size": self.batch_size,
             "negation_share": self.style.negation_share,
             "misaligned_share": self.style.misaligned_share,
             "full_share": self.full_share,
-            "places": self.places,
-            "near_misses": self.batch_size / 2,
-        })
+        });
+        if self.near_misses {
+            recipe["near_misses"] = json!(self.batch_size / 2);
+        }
+        recipe
     }
 }
 

@@ -1,6 +1,10 @@
 //! The stages that everything builds on: pictures, vocabulary, and the stock CLIP.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use candle_core::Device;
+use negkit_checkpoint::Checkpoint;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::contrastive::ContrastiveTask;
 use negkit_train::tasks::pictures::Pictures;
@@ -97,12 +101,12 @@ pub fn tokenizer(shop: &Workshop, world: &World) -> Result<ClipTokenizer, MiniEr
     ClipTokenizer::from_folder(&folder).map_err(MiniError::other)
 }
 
-/// Stock mini-clip, both towers from scratch: folder `clip`, in transformers' layout under `export`.
+/// Both towers of stock mini-clip, from scratch: folder `towers`, in transformers' layout under
+/// `export`.
 ///
 /// # Errors
 /// When the training fails.
-pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
-    let tokenizer = tokenizer(shop, world)?;
+fn towers(shop: &Workshop, world: &World, tokenizer: &ClipTokenizer) -> Result<PathBuf, MiniError> {
     let settings = recipe::clip_training();
     let text = recipe::text_config(tokenizer.info().vocab_size);
     let vision = recipe::vision_config();
@@ -115,30 +119,72 @@ pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "negation_share": style.negation_share,
         "misaligned_share": style.misaligned_share,
         "full_share": recipe::FULL_CAPTIONS,
-        "places": recipe::CLIP_PLACES,
-        "near_misses": recipe::CLIP_BATCH / 2,
     });
-    shop.stage("clip", &described, &["pictures", "tokenizer"], |folder| {
+    let inputs = ["pictures", "tokenizer"];
+    shop.stage("towers", &described, &inputs, |folder| {
         let store = ParamStore::random(SEED, &Device::Cpu);
-        let data = OrdinaryCaptions {
-            train: &world.train,
-            held_out: &world.validation,
-            tokenizer: &tokenizer,
-            batch_size: recipe::CLIP_BATCH,
-            style,
-            full_share: recipe::FULL_CAPTIONS,
-            places: recipe::CLIP_PLACES,
-        };
+        let data = ordinary(world, tokenizer, false);
         let task = ContrastiveTask::new(&store, &text, Some(&vision), data)?;
         train(&store, &task, &settings, &folder.join("training"))?;
-        export_clip(
-            &store,
-            &text,
-            &vision,
-            &shop.path("tokenizer"),
-            &folder.join("export"),
-        )?;
-        Ok(())
+        export(shop, &store, tokenizer, &folder.join("export"))
+    })
+}
+
+/// Stock mini-clip: folder `clip`, in transformers' layout under `export`.
+///
+/// After both towers, the vision tower learns on alone, from captions with near misses; the text
+/// tower, which everything else is built on, stays as it is.
+///
+/// # Errors
+/// When the training fails.
+pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
+    let tokenizer = tokenizer(shop, world)?;
+    let first = towers(shop, world, &tokenizer)?.join("export");
+    let settings = recipe::sharper_vision_training();
+    let described = json!({
+        "training": settings,
+        "batch_size": recipe::CLIP_BATCH,
+        "near_misses": recipe::CLIP_BATCH / 2,
+    });
+    let inputs = ["pictures", "tokenizer", "towers"];
+    shop.stage("clip", &described, &inputs, |folder| {
+        let first = Checkpoint::open(&first).map_err(MiniError::other)?;
+        let store = ParamStore::from_tensors(Arc::new(first), &Device::Cpu)?;
+        store.freeze(|name| name.starts_with("text_"));
+        let text = recipe::text_config(tokenizer.info().vocab_size);
+        let data = ordinary(world, &tokenizer, true);
+        let vision = recipe::vision_config();
+        let task = ContrastiveTask::new(&store, &text, Some(&vision), data)?;
+        train(&store, &task, &settings, &folder.join("training"))?;
+        export(shop, &store, &tokenizer, &folder.join("export"))
     })?;
+    Ok(())
+}
+
+fn ordinary<'a>(
+    world: &'a World,
+    tokenizer: &'a ClipTokenizer,
+    near_misses: bool,
+) -> OrdinaryCaptions<'a> {
+    OrdinaryCaptions {
+        train: &world.train,
+        held_out: &world.validation,
+        tokenizer,
+        batch_size: recipe::CLIP_BATCH,
+        style: recipe::caption_style(),
+        full_share: recipe::FULL_CAPTIONS,
+        near_misses,
+    }
+}
+
+fn export(
+    shop: &Workshop,
+    store: &ParamStore,
+    tokenizer: &ClipTokenizer,
+    folder: &Path,
+) -> Result<(), MiniError> {
+    let text = recipe::text_config(tokenizer.info().vocab_size);
+    let tokenizer = shop.path("tokenizer");
+    export_clip(store, &text, &recipe::vision_config(), &tokenizer, folder)?;
     Ok(())
 }
