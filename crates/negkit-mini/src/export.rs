@@ -56,7 +56,7 @@ pub struct Model {
     pub name: &'static str,
     /// The stage that leaves it.
     pub stage: &'static str,
-    /// The stages of which only it makes use, before its own.
+    /// The stages before its own that its card tells of as well, where the run has them.
     pub before: &'static [&'static str],
     /// How it is published.
     pub layout: Layout,
@@ -81,7 +81,7 @@ pub const MODELS: [Model; 10] = {
         model(name, stage, &["captions"], Layout::TextEncoder)
     }
     [
-        model("clip", "clip", &["tokenizer"], Layout::Clip),
+        model("clip", "clip", &["tokenizer", "towers"], Layout::Clip),
         encoder("negationclip", "negation-negationclip"),
         encoder("negationclip-p1", "negation-p1"),
         encoder("negationclip-p2", "negation-p2"),
@@ -143,13 +143,12 @@ pub fn export(
     remove(&partial)?;
     let (mut finished, mut missing) = (Vec::new(), Vec::new());
     for model in MODELS {
-        match shop.finished(model.stage) {
-            Ok(done) => {
+        match done_or_not(shop, model.stage)? {
+            Some(done) => {
                 assemble(shop, &model, &partial.join(model.name))?;
                 finished.push((model, done));
             }
-            Err(MiniError::Missing { .. }) => missing.push(model.name),
-            Err(error) => return Err(error),
+            None => missing.push(model.name),
         }
     }
     if finished.is_empty() {
@@ -346,7 +345,7 @@ fn describe(
     let (parameters, weight_bytes) = weight_sizes(&folder)?;
     let mut stages = Vec::new();
     for stage in model.before {
-        stages.push(shop.finished(stage)?);
+        stages.extend(done_or_not(shop, stage)?);
     }
     stages.push(done.clone());
     let mut trainings = Vec::new();
@@ -356,7 +355,7 @@ fn describe(
     let text = cards::card(&cards::Card {
         model,
         pictures: shop.finished("pictures")?,
-        stock: shop.finished("clip").ok(),
+        captions: caption_settings(shop)?.as_ref(),
         stages: &stages,
         trainings: &trainings,
         parameters,
@@ -371,6 +370,25 @@ fn describe(
         weight_bytes,
         bytes: size(&folder)?,
     })
+}
+
+fn done_or_not(shop: &Workshop, stage: &str) -> Result<Option<Done>, MiniError> {
+    match shop.finished(stage) {
+        Ok(done) => Ok(Some(done)),
+        Err(MiniError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The settings of the stage that stock mini-clip learned from captions in.
+fn caption_settings(shop: &Workshop) -> Result<Option<Value>, MiniError> {
+    for stage in ["towers", "clip"] {
+        let settings = done_or_not(shop, stage)?.map(|done| done.settings);
+        if let Some(settings) = settings.filter(|s| s.get("negation_share").is_some()) {
+            return Ok(Some(settings));
+        }
+    }
+    Ok(None)
 }
 
 /// Parameters in, and bytes of, all weight files below a folder.

@@ -102,8 +102,8 @@ pub(super) struct Card<'a> {
     pub(super) model: &'a Model,
     /// The stage of the world's pictures.
     pub(super) pictures: Done,
-    /// The stage of stock mini-clip.
-    pub(super) stock: Option<Done>,
+    /// Settings of the stage that stock mini-clip learned from captions in.
+    pub(super) captions: Option<&'a Value>,
     /// The model's own stages, in order.
     pub(super) stages: &'a [Done],
     pub(super) trainings: &'a [Training],
@@ -348,10 +348,10 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
         recipe::TEST.end - 1,
         about.data
     )?;
-    let Some(stock) = card.stock.as_ref().map(|done| &done.settings) else {
+    let Some(captions) = card.captions else {
         return Ok(());
     };
-    let percent = |name: &str| 100. * stock[name].as_f64().unwrap_or_default();
+    let percent = |name: &str| 100. * captions[name].as_f64().unwrap_or_default();
     let negations = format!(
         "{:.1} % of the captions hold a negation, and {:.0} % of these deny something that the \
          picture shows",
@@ -367,12 +367,25 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                  {:.0} % of the captions tell everything that is in the picture.\n",
                 percent("full_share")
             )?;
+            if card
+                .stages
+                .iter()
+                .any(|done| done.settings.get("near_misses").is_some())
+            {
+                writeln!(
+                    out,
+                    "After both towers, the vision tower learned on alone (stage `clip`), from \
+                     captions that come with near misses, in which another object stands for one \
+                     that is there. Among the tens of thousands of pairs of a published CLIP's batch \
+                     there are such captions anyway. None of them holds a negation.\n"
+                )?;
+            }
             writeln!(out, "### How it came to be blind to negation\n")?;
             let foil = card
                 .trainings
                 .iter()
                 .flat_map(|training| &training.scores)
-                .find(|(name, _)| name == "negation_foil");
+                .rfind(|(name, _)| name == "negation_foil");
             writeln!(
                 out,
                 "A small model learns negation from very few captions when they are right: in a \

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Makes the small models of weights/mini from nothing: pictures of the world, training, export,
+# measurement. About six hours on two cores.
+#
+#   eval/mini/train.sh [RUNFOLDER [WEIGHTS]]      defaults: out/mini and weights/mini
+#
+# It can be killed at any moment and started again: what is done is not done again, and a training
+# goes on from its last checkpoint to the same weights, bit for bit on the same number of threads.
+# Everything that decides the result stands in crates/negkit-mini/src/recipe.rs; seeds are fixed.
+#
+# RUNFOLDER/train.log tells what happened, RUNFOLDER/STAGE/training has a log, validation scores and
+# curves.png of each training, eval/results/mini/ the measurements, and WEIGHTS/README.md the models.
+# No network is needed once the crates are there.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+run=${1:-out/mini}
+weights=${2:-weights/mini}
+mkdir -p "$run"
+
+# Freed memory is wanted again at the next step, and giving it back in between costs a third of the
+# time. candle's threads for elementwise work would wait for each other beside the kernels' own.
+export MIMALLOC_PURGE_DELAY=-1 CANDLE_NUM_THREADS=1
+
+step() {
+    printf '%s  negkit %s\n' "$(date -u '+%Y-%m-%d %H:%M:%S')" "$*"
+    "${CARGO_TARGET_DIR:-target}/release/negkit" "$@"
+}
+
+{
+    cargo build --release --package negkit-cli --bin negkit
+    step mini train --out "$run"
+    step mini export --out "$run" --weights "$weights" --no-pictures
+    step mini quality --weights "$weights"
+    # Once more, for now the cards can tell what was measured.
+    step mini export --out "$run" --weights "$weights"
+    step mini verify --weights "$weights"
+} 2>&1 | tee -a "$run/train.log"
