@@ -1,8 +1,10 @@
 //! How far a mean can be trusted, and whether two of them differ.
 
+use std::collections::BTreeMap;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{check_length, check_values};
 use crate::{MetricsError, mean};
@@ -72,38 +74,248 @@ fn resample(
     seed: u64,
     level: f64,
 ) -> Result<Vec<f64>, MetricsError> {
-    const METRIC: &str = "bootstrap";
-    if items == 0 {
-        return Err(MetricsError::NoValues {
-            metric: METRIC,
-            index: None,
-        });
-    }
-    let setting = |setting, found: String, expected| MetricsError::Setting {
-        metric: METRIC,
-        setting,
-        found,
-        expected,
+    let settings = Bootstrap {
+        resamples,
+        seed,
+        level,
     };
-    if resamples == 0 {
-        return Err(setting("resamples", "0".to_owned(), "1 or more"));
-    }
-    if !(level > 0. && level < 1.) {
-        return Err(setting("level", level.to_string(), "between 0 and 1"));
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut drawn_items = vec![0; items];
     let mut drawn = Vec::with_capacity(resamples);
-    for _ in 0..resamples {
-        for item in &mut drawn_items {
-            // The high half of a 64 x 64 bit product is uniform over 0..items to 2^-64 * items.
-            *item = ((u128::from(rng.next_u64()) * items as u128) >> 64) as usize;
-        }
-        drawn.push(statistic(&drawn_items));
-    }
+    settings.draw(items, |items| drawn.push(statistic(items)))?;
     check_values(METRIC, &drawn)?;
     drawn.sort_by(f64::total_cmp);
     Ok(drawn)
+}
+
+const METRIC: &str = "bootstrap";
+
+/// How an interval is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// How often items are drawn with replacement, as many as there are.
+    pub resamples: usize,
+    /// The same seed draws the same items.
+    pub seed: u64,
+    /// Share of resamples within an interval.
+    pub level: f64,
+}
+
+impl Default for Bootstrap {
+    /// 2,000 resamples at 95 %: an end then scatters by a fifteenth of the interval's half width.
+    fn default() -> Self {
+        Self {
+            resamples: 2000,
+            seed: 0,
+            level: 0.95,
+        }
+    }
+}
+
+/// Items that are drawn together, because they are alike: the pictures of one prompt, the phrases of
+/// one picture. Intervals from single items would be too narrow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clusters {
+    clusters: Vec<Vec<usize>>,
+    items: usize,
+}
+
+impl Clusters {
+    /// Every item for itself.
+    pub fn singletons(items: usize) -> Self {
+        Self {
+            clusters: (0..items).map(|item| vec![item]).collect(),
+            items,
+        }
+    }
+
+    /// Items with the same label, in the order of the labels.
+    pub fn by_label<L: Ord>(labels: impl IntoIterator<Item = L>) -> Self {
+        let mut clusters = BTreeMap::<L, Vec<usize>>::new();
+        let mut items = 0;
+        for label in labels {
+            clusters.entry(label).or_default().push(items);
+            items += 1;
+        }
+        Self {
+            clusters: clusters.into_values().collect(),
+            items,
+        }
+    }
+
+    /// Number of items in all clusters.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Number of clusters.
+    pub fn len(&self) -> usize {
+        self.clusters.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty()
+    }
+
+    /// The items of every cluster.
+    pub fn iter(&self) -> impl Iterator<Item = &[usize]> {
+        self.clusters.iter().map(Vec::as_slice)
+    }
+}
+
+impl Bootstrap {
+    /// The mean of `values` with its interval; see [`bootstrap_interval`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn mean(&self, values: &[f64]) -> Result<Interval, MetricsError> {
+        bootstrap_interval(values, self.resamples, self.seed, self.level)
+    }
+
+    /// Several statistics of the items of all clusters, each with its interval. They are given the
+    /// indices of the items of the clusters that were drawn, and are computed from the same draws.
+    ///
+    /// # Errors
+    /// When there are no clusters or resamples, the level is not between 0 and 1, a statistic is not
+    /// finite, or there are not always as many.
+    pub fn intervals(
+        &self,
+        clusters: &Clusters,
+        statistics: impl Fn(&[usize]) -> Vec<f64>,
+    ) -> Result<Vec<Interval>, MetricsError> {
+        let (estimates, drawn) = self.statistics(clusters, statistics)?;
+        let pairs = estimates.into_iter().zip(&drawn);
+        Ok(pairs
+            .map(|(estimate, drawn)| interval(estimate, drawn, self.level))
+            .collect())
+    }
+
+    /// The share of items that are right, drawing clusters.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::intervals`].
+    pub fn share(
+        &self,
+        clusters: &Clusters,
+        right: impl Fn(usize) -> bool,
+    ) -> Result<Interval, MetricsError> {
+        let found = self.intervals(clusters, |items| {
+            let right = items.iter().filter(|item| right(**item)).count();
+            vec![right as f64 / items.len() as f64]
+        })?;
+        found.first().copied().ok_or(MetricsError::NoValues {
+            metric: METRIC,
+            index: None,
+        })
+    }
+
+    /// As [`Bootstrap::intervals`], for statistics that are differences of two encoders on the same
+    /// items: with p values.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn differences(
+        &self,
+        clusters: &Clusters,
+        differences: impl Fn(&[usize]) -> Vec<f64>,
+    ) -> Result<Vec<PairedDifference>, MetricsError> {
+        let (estimates, drawn) = self.statistics(clusters, differences)?;
+        let pairs = estimates.into_iter().zip(&drawn);
+        Ok(pairs
+            .map(|(estimate, drawn)| PairedDifference {
+                difference: interval(estimate, drawn, self.level),
+                p_value: two_sided(drawn),
+            })
+            .collect())
+    }
+
+    /// Every statistic of all items, and of every resample in ascending order.
+    fn statistics(
+        &self,
+        clusters: &Clusters,
+        statistics: impl Fn(&[usize]) -> Vec<f64>,
+    ) -> Result<(Vec<f64>, Vec<Vec<f64>>), MetricsError> {
+        if clusters.is_empty() {
+            return Err(MetricsError::NoValues {
+                metric: METRIC,
+                index: None,
+            });
+        }
+        let all: Vec<usize> = clusters.iter().flatten().copied().collect();
+        let estimates = statistics(&all);
+        check_values(METRIC, &estimates)?;
+        let mut drawn = vec![Vec::with_capacity(self.resamples); estimates.len()];
+        let mut found = estimates.len();
+        let mut items = Vec::with_capacity(all.len());
+        self.draw(clusters.len(), |drawn_clusters| {
+            items.clear();
+            for cluster in drawn_clusters {
+                items.extend_from_slice(&clusters.clusters[*cluster]);
+            }
+            let values = statistics(&items);
+            if values.len() != drawn.len() {
+                found = values.len();
+            }
+            for (drawn, value) in drawn.iter_mut().zip(values) {
+                drawn.push(value);
+            }
+        })?;
+        check_length(
+            METRIC,
+            "statistics of every resample",
+            estimates.len(),
+            found,
+        )?;
+        for values in &mut drawn {
+            check_values(METRIC, values)?;
+            values.sort_by(f64::total_cmp);
+        }
+        Ok((estimates, drawn))
+    }
+
+    /// Draws as many of `items` items as there are, with replacement, again and again.
+    fn draw(&self, items: usize, mut each: impl FnMut(&[usize])) -> Result<(), MetricsError> {
+        let Self {
+            resamples,
+            seed,
+            level,
+        } = *self;
+        if items == 0 {
+            return Err(MetricsError::NoValues {
+                metric: METRIC,
+                index: None,
+            });
+        }
+        let setting = |setting, found: String, expected| MetricsError::Setting {
+            metric: METRIC,
+            setting,
+            found,
+            expected,
+        };
+        if resamples == 0 {
+            return Err(setting("resamples", "0".to_owned(), "1 or more"));
+        }
+        if !(level > 0. && level < 1.) {
+            return Err(setting("level", level.to_string(), "between 0 and 1"));
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut drawn = vec![0; items];
+        for _ in 0..resamples {
+            for item in &mut drawn {
+                // The high half of a 64 x 64 bit product is uniform over 0..items to 2^-64 * items.
+                *item = ((u128::from(rng.next_u64()) * items as u128) >> 64) as usize;
+            }
+            each(&drawn);
+        }
+        Ok(())
+    }
+}
+
+/// Twice the share of resamples at or beyond zero on the rarer side, at most 1.
+fn two_sided(drawn: &[f64]) -> f64 {
+    let at_most_zero = drawn.iter().filter(|d| **d <= 0.).count();
+    let at_least_zero = drawn.iter().filter(|d| **d >= 0.).count();
+    let rarer = (at_most_zero.min(at_least_zero) + 1) as f64 / (drawn.len() + 1) as f64;
+    (2. * rarer).min(1.)
 }
 
 fn interval(estimate: f64, sorted: &[f64], level: f64) -> Interval {
@@ -159,12 +371,9 @@ pub fn paired_bootstrap(
         items.iter().map(|item| differences[*item]).sum::<f64>() / items.len() as f64
     };
     let drawn = resample(differences.len(), mean_of, resamples, seed, level)?;
-    let at_most_zero = drawn.iter().filter(|d| **d <= 0.).count();
-    let at_least_zero = drawn.iter().filter(|d| **d >= 0.).count();
-    let rarer = (at_most_zero.min(at_least_zero) + 1) as f64 / (resamples + 1) as f64;
     Ok(PairedDifference {
         difference: interval(mean(&differences)?, &drawn, level),
-        p_value: (2. * rarer).min(1.),
+        p_value: two_sided(&drawn),
     })
 }
 

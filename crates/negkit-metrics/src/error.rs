@@ -24,6 +24,18 @@ pub enum MetricsError {
         /// The value.
         value: f64,
     },
+    /// A value is no probability; most often a logit.
+    #[error(
+        "{metric}: value {index} is {value}, expected a probability from 0 to 1 (logits need a sigmoid first)"
+    )]
+    NoProbability {
+        /// The score.
+        metric: &'static str,
+        /// Index of the value.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
     /// Two lists that belong together differ in length.
     #[error("{metric}: expected {expected} {what}, found {found}")]
     Length {
@@ -35,6 +47,16 @@ pub enum MetricsError {
         expected: usize,
         /// Its length.
         found: usize,
+    },
+    /// An item that should be there once is there twice, or is missing.
+    #[error("{metric}: {item} is {problem}")]
+    Item {
+        /// The score.
+        metric: &'static str,
+        /// Which one.
+        item: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// A setting makes no sense.
     #[error("{metric}: {setting} is {found}, expected {expected}")]

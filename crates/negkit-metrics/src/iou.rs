@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use crate::MetricsError;
-use crate::error::check_length;
+use crate::{MetricsError, Thresholds};
 
 /// IoU over thresholds, gathered phrase by phrase.
 ///
-/// Pixels are counted once a phrase into the bins between the thresholds, so that a hundred
-/// thresholds cost what one does; no mask is made.
+/// A plain curve in which a phrase that names nothing can be answered rightly: where neither truth nor
+/// mask has a pixel, the IoU is 1. In the protocols of the papers it is 0; for these see
+/// [`SegmentationScores`](crate::SegmentationScores).
 #[derive(Debug, Clone, PartialEq)]
 pub struct IouCurve {
-    thresholds: Vec<f32>,
+    thresholds: Thresholds,
     phrases: Vec<PhraseCounts>,
 }
 
@@ -39,24 +39,8 @@ impl IouCurve {
     /// # Errors
     /// When there are none, or they do not ascend.
     pub fn new(thresholds: &[f32]) -> Result<Self, MetricsError> {
-        const METRIC: &str = "IoU";
-        if thresholds.is_empty() {
-            return Err(MetricsError::NoValues {
-                metric: METRIC,
-                index: None,
-            });
-        }
-        let ascend = thresholds.windows(2).all(|pair| pair[0] < pair[1]);
-        if !ascend || thresholds.iter().any(|t| !t.is_finite()) {
-            return Err(MetricsError::Setting {
-                metric: METRIC,
-                setting: "thresholds",
-                found: format!("{thresholds:?}"),
-                expected: "finite and ascending",
-            });
-        }
         Ok(Self {
-            thresholds: thresholds.to_vec(),
+            thresholds: Thresholds::new(thresholds)?,
             phrases: Vec::new(),
         })
     }
@@ -64,39 +48,16 @@ impl IouCurve {
     /// Adds a phrase: the probability and the truth of every pixel, in one order.
     ///
     /// # Errors
-    /// When the two differ in length or are empty, or a probability is not finite.
+    /// As [`Thresholds::count`].
     pub fn add(&mut self, probabilities: &[f32], truth: &[bool]) -> Result<(), MetricsError> {
-        const METRIC: &str = "IoU";
-        check_length(METRIC, "pixels of truth", probabilities.len(), truth.len())?;
-        if probabilities.is_empty() {
-            return Err(MetricsError::NoValues {
-                metric: METRIC,
-                index: Some(self.phrases.len()),
-            });
-        }
-        let bins = self.thresholds.len() + 1;
-        // Pixels above exactly `bin` thresholds: inside the truth, and outside.
-        let (mut inside, mut outside) = (vec![0u64; bins], vec![0u64; bins]);
-        for (index, (probability, truth)) in probabilities.iter().zip(truth).enumerate() {
-            if !probability.is_finite() {
-                return Err(MetricsError::NotFinite {
-                    metric: METRIC,
-                    index,
-                    value: f64::from(*probability),
-                });
-            }
-            let bin = self.thresholds.partition_point(|t| t < probability);
-            match truth {
-                true => inside[bin] += 1,
-                false => outside[bin] += 1,
-            }
-        }
-        let area: u64 = inside.iter().sum();
-        let above = |counts: &[u64], t: usize| counts[t + 1..].iter().sum::<u64>();
-        let thresholds = 0..self.thresholds.len();
+        let counts = self.thresholds.count(probabilities, truth)?;
+        let pixels = counts.confusions();
         self.phrases.push(PhraseCounts {
-            intersections: thresholds.clone().map(|t| above(&inside, t)).collect(),
-            unions: thresholds.map(|t| area + above(&outside, t)).collect(),
+            intersections: pixels.iter().map(|p| p.true_positives).collect(),
+            unions: pixels
+                .iter()
+                .map(|p| p.true_positives + p.false_positives + p.false_negatives)
+                .collect(),
         });
         Ok(())
     }
@@ -144,6 +105,7 @@ impl IouCurve {
         }
         let scores = self
             .thresholds
+            .values()
             .iter()
             .enumerate()
             .map(|(index, threshold)| {

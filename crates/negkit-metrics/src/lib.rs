@@ -12,21 +12,32 @@
 #![deny(missing_docs)]
 
 mod bootstrap;
+mod comparison;
 mod error;
 mod iou;
 mod neg_score;
 mod ranking;
+mod segmentation;
 mod tifa;
 
 pub use bootstrap::{
-    Interval, McNemar, PairedDifference, bootstrap_interval, bootstrap_statistic, mcnemar_exact,
-    paired_bootstrap,
+    Bootstrap, Clusters, Interval, McNemar, PairedDifference, bootstrap_interval,
+    bootstrap_statistic, mcnemar_exact, paired_bootstrap,
 };
+pub use comparison::{ItemValue, MeanOver, PairedScores};
 pub use error::MetricsError;
 pub use iou::{IouAtThreshold, IouCurve};
-pub use neg_score::{NegAnswers, NegScore, PromptScore, neg_score, yes_or_no};
+pub use neg_score::{NegAnswers, NegScore, NegScoreIntervals, PromptScore, neg_score, yes_or_no};
 pub use ranking::{foil_accuracy, foil_hits, recall_at_k, recall_hits};
-pub use tifa::{TifaScore, tifa_score};
+pub use segmentation::{
+    ACCURACY_IOUS, Confusion, PixelCounts, SegmentationComparison, SegmentationIntervals,
+    SegmentationProtocol, SegmentationScores, SegmentationSide, ThresholdIntervals,
+    ThresholdScores, Thresholds, compare_segmentation, phrase_ious,
+};
+pub use tifa::{
+    ChoiceMatcher, ChooseError, EmbeddingMatcher, MatchError, QuestionScore, TifaReport, TifaScore,
+    TypeScore, choose, tifa_score,
+};
 
 /// Arithmetic mean of finite values.
 ///

@@ -1,11 +1,11 @@
 //! Neg Score: whether a painted picture holds what a prompt affirms and lacks what it negates.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{MetricsError, share};
+use crate::{Bootstrap, Interval, MetricsError, share};
 
 /// What was seen in one picture of a prompt such as "a man without a hat".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NegAnswers {
     /// The affirmed question ("is this a man?") was answered yes.
     pub affirmed: bool,
@@ -66,6 +66,35 @@ pub struct NegScore {
     pub negated: f64,
     /// Every prompt, for intervals.
     pub prompts: Vec<PromptScore>,
+}
+
+/// Neg Score and its parts with intervals, drawing prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct NegScoreIntervals {
+    /// Of [`NegScore::score`].
+    pub score: Interval,
+    /// Of [`NegScore::affirmed`].
+    pub affirmed: Interval,
+    /// Of [`NegScore::negated`].
+    pub negated: Interval,
+}
+
+impl NegScore {
+    /// The intervals of the score and its parts.
+    ///
+    /// # Errors
+    /// When the bootstrap's settings make no sense.
+    pub fn intervals(&self, bootstrap: &Bootstrap) -> Result<NegScoreIntervals, MetricsError> {
+        let part = |part: fn(&PromptScore) -> f64| {
+            let values: Vec<f64> = self.prompts.iter().map(part).collect();
+            bootstrap.mean(&values)
+        };
+        Ok(NegScoreIntervals {
+            score: part(|prompt| prompt.score)?,
+            affirmed: part(|prompt| prompt.affirmed)?,
+            negated: part(|prompt| prompt.negated)?,
+        })
+    }
 }
 
 /// Neg Score: a picture scores 1 when the affirmed question is answered yes *and* the negated one
