@@ -82,8 +82,7 @@ fn resample(
     let mut drawn = Vec::with_capacity(resamples);
     settings.draw(items, |items| drawn.push(statistic(items)))?;
     check_values(METRIC, &drawn)?;
-    drawn.sort_by(f64::total_cmp);
-    Ok(drawn)
+    Ok(sorted(drawn))
 }
 
 const METRIC: &str = "bootstrap";
@@ -183,9 +182,9 @@ impl Bootstrap {
         statistics: impl Fn(&[usize]) -> Vec<f64>,
     ) -> Result<Vec<Interval>, MetricsError> {
         let (estimates, drawn) = self.statistics(clusters, statistics)?;
-        let pairs = estimates.into_iter().zip(&drawn);
+        let pairs = estimates.into_iter().zip(drawn);
         Ok(pairs
-            .map(|(estimate, drawn)| interval(estimate, drawn, self.level))
+            .map(|(estimate, drawn)| interval(estimate, &sorted(drawn), self.level))
             .collect())
     }
 
@@ -219,16 +218,49 @@ impl Bootstrap {
         differences: impl Fn(&[usize]) -> Vec<f64>,
     ) -> Result<Vec<PairedDifference>, MetricsError> {
         let (estimates, drawn) = self.statistics(clusters, differences)?;
-        let pairs = estimates.into_iter().zip(&drawn);
+        let pairs = estimates.into_iter().zip(drawn);
         Ok(pairs
-            .map(|(estimate, drawn)| PairedDifference {
-                difference: interval(estimate, drawn, self.level),
-                p_value: two_sided(drawn),
+            .map(|(estimate, drawn)| {
+                let drawn = sorted(drawn);
+                PairedDifference {
+                    difference: interval(estimate, &drawn, self.level),
+                    p_value: two_sided(&drawn),
+                }
             })
             .collect())
     }
 
-    /// Every statistic of all items, and of every resample in ascending order.
+    /// The mean over strata of a statistic, with its interval: the clusters of every stratum are drawn
+    /// for themselves, so that each stratum keeps its size. The statistic is given the index of the
+    /// stratum and the items that were drawn.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::intervals`], and when there are no strata.
+    pub fn stratified(
+        &self,
+        strata: &[Clusters],
+        statistic: impl Fn(usize, &[usize]) -> f64,
+    ) -> Result<Interval, MetricsError> {
+        let count = strata.len() as f64;
+        let mut estimates = Vec::new();
+        let mut means = vec![0.; self.resamples];
+        for (index, clusters) in strata.iter().enumerate() {
+            let settings = Self {
+                // Strata of one size must not be drawn alike.
+                seed: self.seed.wrapping_add(index as u64),
+                ..*self
+            };
+            let (estimate, drawn) =
+                settings.statistics(clusters, |items| vec![statistic(index, items)])?;
+            estimates.extend(estimate);
+            for (mean, drawn) in means.iter_mut().zip(drawn.iter().flatten()) {
+                *mean += drawn / count;
+            }
+        }
+        Ok(interval(mean(&estimates)?, &sorted(means), self.level))
+    }
+
+    /// Every statistic of all items, and of every resample in the order of drawing.
     fn statistics(
         &self,
         clusters: &Clusters,
@@ -265,9 +297,8 @@ impl Bootstrap {
             estimates.len(),
             found,
         )?;
-        for values in &mut drawn {
+        for values in &drawn {
             check_values(METRIC, values)?;
-            values.sort_by(f64::total_cmp);
         }
         Ok((estimates, drawn))
     }
@@ -308,6 +339,11 @@ impl Bootstrap {
         }
         Ok(())
     }
+}
+
+fn sorted(mut drawn: Vec<f64>) -> Vec<f64> {
+    drawn.sort_by(f64::total_cmp);
+    drawn
 }
 
 /// Twice the share of resamples at or beyond zero on the rarer side, at most 1.

@@ -13,7 +13,9 @@
 
 mod bootstrap;
 mod comparison;
+mod dsg;
 mod error;
+mod geneval;
 mod iou;
 mod neg_score;
 mod ranking;
@@ -25,7 +27,12 @@ pub use bootstrap::{
     bootstrap_statistic, mcnemar_exact, paired_bootstrap,
 };
 pub use comparison::{ItemValue, MeanOver, PairedScores};
+pub use dsg::{DependentAnswer, DsgReport, DsgScore, dsg_score};
 pub use error::MetricsError;
+pub use geneval::{
+    DetectedObject, Exclude, GenevalClauses, GenevalFault, GenevalPicture, GenevalReport,
+    GenevalSettings, Include, Relation, geneval,
+};
 pub use iou::{IouAtThreshold, IouCurve};
 pub use neg_score::{NegAnswers, NegScore, NegScoreIntervals, PromptScore, neg_score, yes_or_no};
 pub use ranking::{foil_accuracy, foil_hits, recall_at_k, recall_hits};
