@@ -256,7 +256,7 @@ impl Checkpoint {
     /// dropped when every name has them.
     ///
     /// Where a file `SHA256SUMS` in the folder, or in one of the two above it, lists the weight file,
-    /// its hash is compared first, and those of the listed `.json` and `.txt` files beside it.
+    /// its hash is compared first, and those of the listed `.json` and `.txt` files of its model.
     ///
     /// # Errors
     /// When the path cannot be read, its content is not the one listed, is of no supported format,

@@ -2,7 +2,7 @@
 //!
 //! Whoever publishes a tree of models puts one list at its top. [`Checkpoint::open`] looks for it,
 //! so that no loader can forget to: a weight file that a list names is used only when its hash, and
-//! that of the configuration beside it, is the listed one. A file that no list names is taken as it
+//! those of its model's configuration and tokenizer, are the listed ones. A file that no list names is taken as it
 //! is.
 //!
 //! [`Checkpoint::open`]: crate::Checkpoint::open
@@ -188,7 +188,7 @@ impl Sums {
         checks.filter_map(Result::err).collect()
     }
 
-    /// Checks a weight file and what is read with it: the files beside it that end in `.json` and
+    /// Checks a weight file and what is read with it: the files of its model that end in `.json` and
     /// `.txt`.
     pub(crate) fn check_with_neighbours(&self, weights: &Path) -> Result<(), SumsError> {
         let weights = std::path::absolute(weights).map_err(io("find", weights))?;
@@ -199,16 +199,27 @@ impl Sums {
         if !self.hashes.contains_key(&name) {
             return Ok(());
         }
-        let place = |name: &str| name.rsplit_once('/').map(|(place, _)| place.to_owned());
+        let place = self.model_of(&name);
         for other in self.names() {
             let read = READ_WITH_WEIGHTS
                 .iter()
                 .any(|ending| Path::new(other).extension().is_some_and(|e| e == *ending));
-            if other == name || (read && place(other) == place(&name)) {
+            if other == name || (read && Path::new(other).starts_with(place)) {
                 self.check(other)?;
             }
         }
         Ok(())
+    }
+
+    /// The folder of the model that a weight file is part of: its own, or the one above where that
+    /// is a pipeline of diffusers.
+    fn model_of<'a>(&self, weights: &'a str) -> &'a Path {
+        let own = Path::new(weights).parent().unwrap_or(Path::new(""));
+        let is_pipeline = |folder: &&Path| {
+            let index = slashed(&folder.join("model_index.json"));
+            index.is_some_and(|index| self.hashes.contains_key(&index))
+        };
+        own.parent().filter(is_pipeline).unwrap_or(own)
     }
 
     fn check(&self, name: &str) -> Result<(), SumsError> {
@@ -393,5 +404,27 @@ mod tests {
         assert_eq!(open().unwrap().len(), 1);
         fs::write(&config, "[]").unwrap();
         refused("config.json");
+    }
+
+    #[test]
+    fn a_pipeline_is_one_model() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |name: &str| tree.path().join(name);
+        for (name, text) in [
+            ("sd/model_index.json", "{}"),
+            ("sd/tokenizer/vocab.json", "{}"),
+            ("sd/unet/x.safetensors", "weights"),
+            ("vqa/config.json", "{}"),
+        ] {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            fs::write(at(name), text).unwrap();
+        }
+        let sums = Sums::of(tree.path()).unwrap();
+        let check = || sums.check_with_neighbours(&at("sd/unet/x.safetensors"));
+        fs::write(at("vqa/config.json"), "[]").unwrap();
+        check().unwrap();
+        fs::write(at("sd/tokenizer/vocab.json"), "[]").unwrap();
+        let error = check().unwrap_err().to_string();
+        assert!(error.contains("sd/tokenizer/vocab.json is not"), "{error}");
     }
 }
