@@ -8,6 +8,7 @@ mod parity;
 mod progress;
 mod segment;
 mod txt2img;
+mod world;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     /// List, inspect and compare text encoders.
     #[command(subcommand)]
     Encoders(encoders::EncodersCommand),
+    #[command(subcommand)]
+    World(world::WorldCommand),
     #[command(subcommand)]
     Mini(mini::MiniCommand),
     Download(download::DownloadArgs),
@@ -84,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Txt2img(args) => txt2img::run(&args)?,
         Command::Segment(args) => segment::run(&args)?,
         Command::Encoders(command) => encoders::run(&command)?,
+        Command::World(command) => world::run(&command)?,
         Command::Mini(command) => mini::run(&command)?,
         Command::Download(args) => download::run(&args)?,
         Command::Parity(args) => return parity::run(&args),

@@ -7,7 +7,7 @@ use clap::Args;
 use negkit::image::{Limits, open_rgb};
 use negkit::segment::{self, SaveOptions};
 use negkit::txt2img::NamedEncoder;
-use negkit::{ClipSize, is_own_encoder};
+use negkit::{ClipSize, is_own_encoder, mini};
 
 use crate::args::{ComputeArgs, HubArgs, models, print_json};
 use crate::progress;
@@ -33,18 +33,15 @@ pub struct SegmentArgs {
     /// Mark what looks like this picture, instead of phrases; repeat it for several.
     #[arg(long = "example", conflicts_with = "phrases", value_name = "PICTURE")]
     examples: Vec<PathBuf>,
-    /// CLIPSeg: a folder, the authors' .pth file, a hub id or a known name.
-    #[arg(
-        long,
-        short,
-        default_value = "clipseg-rd64-refined",
-        value_name = "MODEL"
-    )]
-    model: String,
+    /// CLIPSeg: a folder, the authors' .pth file, a hub id or a known name. If not given, the small
+    /// model in weights/mini.
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
     /// For a .pth file with the decoder alone: the CLIP (ViT-B/16) that belongs to it.
     #[arg(long, value_name = "MODEL")]
     clip: Option<String>,
-    /// A text encoder; repeat it to compare. `stock` is the model's own.
+    /// A text encoder; repeat it to compare. `stock` is the model's own. Beside the small model,
+    /// `negationclip` and `conclip` are those in weights/mini.
     #[arg(
         long = "text-encoder",
         short = 'e',
@@ -82,15 +79,16 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
         .map(|path| open_rgb(path, &limits))
         .collect::<Result<_, _>>()?;
     let models = models(&args.compute, &args.hub)?;
-    let spinner = progress::spinner(format!("loading {}", args.model));
-    let mut model = models.clipseg(&args.model, args.clip.as_deref())?;
+    let chosen = models.choose(args.model.as_deref(), mini::CLIPSEG)?;
+    let spinner = progress::spinner(format!("loading {}", chosen.name()));
+    let mut model = models.clipseg(chosen.spec(), args.clip.as_deref())?;
 
     let (labels, runs) = if examples.is_empty() {
         let mut encoders: Vec<NamedEncoder> = Vec::new();
         for spec in &args.text_encoders {
             spinner.set_message(format!("loading {spec}"));
             let encoder = (!is_own_encoder(spec))
-                .then(|| models.text_encoder(spec, ClipSize::VitB16))
+                .then(|| models.text_encoder(&chosen.encoder(spec), ClipSize::VitB16))
                 .transpose()?;
             encoders.push((spec.clone(), encoder));
         }

@@ -12,7 +12,7 @@ use negkit::diffusion::vae::VaeTiling;
 use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings, to_rgb};
 use negkit::image::write_png;
 use negkit::txt2img::{self, NamedEncoder, RunProgress, SaveOptions};
-use negkit::{AttentionBudget, ClipSize, is_own_encoder};
+use negkit::{AttentionBudget, ClipSize, is_own_encoder, mini};
 
 use crate::args::{ComputeArgs, HubArgs, models, print_json};
 use crate::progress;
@@ -30,10 +30,12 @@ pub struct Txt2ImgArgs {
     /// Read prompts from a file, one a line, after those on the command line.
     #[arg(long, value_name = "FILE")]
     prompts_file: Option<PathBuf>,
-    /// Stable Diffusion 1.x: a diffusers folder, a single file, a hub id or a known name.
-    #[arg(long, short, default_value = "sd-1.4", value_name = "MODEL")]
-    model: String,
-    /// A text encoder; repeat it to compare. `stock` is the model's own.
+    /// Stable Diffusion 1.x: a diffusers folder, a single file, a hub id or a known name. If not
+    /// given, the small model in weights/mini.
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+    /// A text encoder; repeat it to compare. `stock` is the model's own. Beside the small model,
+    /// `negationclip` and `conclip` are those in weights/mini.
     #[arg(
         long = "text-encoder",
         short = 'e',
@@ -44,18 +46,19 @@ pub struct Txt2ImgArgs {
     /// What the pictures shall keep away from.
     #[arg(long, default_value = "", value_name = "PROMPT")]
     negative_prompt: String,
-    /// Inference steps.
-    #[arg(long, default_value_t = 50)]
-    steps: usize,
-    /// Weight of the prompt against the negative prompt; 1 or less turns guidance off.
-    #[arg(long, default_value_t = 7.5)]
-    guidance_scale: f64,
-    /// Width in pixels, a multiple of 8.
-    #[arg(long, default_value_t = 512)]
-    width: usize,
-    /// Height in pixels, a multiple of 8.
-    #[arg(long, default_value_t = 512)]
-    height: usize,
+    /// Inference steps; 50 if not given, 30 for the small model.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Weight of the prompt against the negative prompt; 1 or less turns guidance off. 7.5 if not
+    /// given, 4 for the small model.
+    #[arg(long)]
+    guidance_scale: Option<f64>,
+    /// Width in pixels, a multiple of 8; what the model was trained for if not given.
+    #[arg(long)]
+    width: Option<usize>,
+    /// Height in pixels, a multiple of 8; what the model was trained for if not given.
+    #[arg(long)]
+    height: Option<usize>,
     /// Seed of the first picture of every prompt; the next has the next seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -138,13 +141,14 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
         },
         ..PipelineOptions::new(models.compute().clone())
     };
-    let spinner = progress::spinner(format!("loading {}", args.model));
-    let mut model = models.stable_diffusion(&args.model, &open, &options)?;
+    let chosen = models.choose(args.model.as_deref(), mini::STABLE_DIFFUSION)?;
+    let spinner = progress::spinner(format!("loading {}", chosen.name()));
+    let mut model = models.stable_diffusion(chosen.spec(), &open, &options)?;
     let mut encoders: Vec<NamedEncoder> = Vec::new();
     for spec in &args.text_encoders {
         spinner.set_message(format!("loading {spec}"));
         let encoder = (!is_own_encoder(spec))
-            .then(|| models.text_encoder(spec, ClipSize::VitL14))
+            .then(|| models.text_encoder(&chosen.encoder(spec), ClipSize::VitL14))
             .transpose()?;
         encoders.push((spec.clone(), encoder));
     }
@@ -156,11 +160,17 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
         args.seed,
         args.images_per_prompt,
     );
+    let usual = SamplingSettings::default();
+    let (steps, guidance_scale) = match chosen.mini() {
+        Some(_) => (mini::STEPS, mini::GUIDANCE_SCALE),
+        None => (usual.steps, usual.guidance_scale),
+    };
+    let side = txt2img::own_side(&model);
     let settings = SamplingSettings {
-        steps: args.steps,
-        guidance_scale: args.guidance_scale,
-        width: args.width,
-        height: args.height,
+        steps: args.steps.unwrap_or(steps),
+        guidance_scale: args.guidance_scale.unwrap_or(guidance_scale),
+        width: args.width.unwrap_or(side),
+        height: args.height.unwrap_or(side),
         scheduler: args.scheduler,
         eta: args.eta,
         batch_size: args.batch_size,
@@ -196,7 +206,7 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
 
     let save = SaveOptions {
         folder: args.out.clone(),
-        model: args.model.clone(),
+        model: chosen.name().to_owned(),
         json: args.save_json,
     };
     let saved = txt2img::save(&model, &runs, &settings, &save)?;

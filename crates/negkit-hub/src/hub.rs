@@ -68,6 +68,11 @@ impl Hub {
         })
     }
 
+    /// The folder of plain copies, as the configuration has it.
+    pub fn weights(&self) -> &Path {
+        &self.config.weights
+    }
+
     /// The models that are known by name.
     pub fn table(&self) -> &Table {
         &self.table

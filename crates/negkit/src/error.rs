@@ -48,6 +48,29 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// The small models of the repository are not on this machine.
+    #[error(
+        "no model is named, and the small ones of the repository are not here (looked for the \
+         folders {}); run this in the repository's folder or set NEGKIT_WEIGHTS, make them with \
+         eval/mini/train.sh, or name a model, such as sd-1.4 or clipseg-rd64-refined",
+        paths(looked)
+    )]
+    NoMiniModels {
+        /// The folders that they were looked for in.
+        looked: Vec<PathBuf>,
+    },
+    /// One of the small models is missing.
+    #[error(
+        "the small model '{name}' is not here: expected its files in {}; they come with the \
+         repository, and eval/mini/train.sh makes them anew",
+        folder.display()
+    )]
+    NoMiniModel {
+        /// The model.
+        name: String,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// Nothing is asked for.
     #[error("there is no picture to make: expected at least one prompt and one picture of it")]
     NoPictures,
@@ -60,6 +83,14 @@ pub enum Error {
     /// A result cannot be written as JSON.
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    shown.join(", ")
 }
 
 /// A result with [`enum@Error`].

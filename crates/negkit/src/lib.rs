@@ -11,6 +11,7 @@
 //! - [`Models`] opens engines and encoders from a name, a hub id, a folder or a file.
 //! - [`txt2img`] makes the same pictures with several encoders, from the same noise, and saves them.
 //! - [`segment`] marks the same phrases with several encoders, and saves that.
+//! - [`mini`] finds the small models that lie in the repository, for when no model is named.
 //! - [`encoders`] inspects a checkpoint and compares two encoders.
 //!
 //! [`TextEncoder`] is the trait that ties everything together; `examples/custom_encoder.rs`
@@ -32,6 +33,7 @@
 pub mod encoders;
 mod error;
 mod latents;
+pub mod mini;
 mod models;
 pub mod segment;
 pub mod txt2img;

@@ -56,6 +56,16 @@ pub fn requests(
     prompts.iter().flat_map(each).collect()
 }
 
+/// Side of the pictures that a model was trained for, in pixels; Stable Diffusion 1's where its
+/// configuration does not say.
+pub fn own_side(model: &StableDiffusion) -> usize {
+    const STABLE_DIFFUSION_1: usize = 512;
+    let latents = model.unet().config().sample_size;
+    latents.map_or(STABLE_DIFFUSION_1, |side| {
+        side.saturating_mul(model.vae().config().scale())
+    })
+}
+
 /// Makes the pictures of `requests` with every encoder in turn. `noise` takes the place of the
 /// seeds' starting noise; `on_step` may end the run. However it ends, the model has its own encoder
 /// again.

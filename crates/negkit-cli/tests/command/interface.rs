@@ -17,6 +17,13 @@ fn every_command_has_help() {
         "encoders compare",
         "download",
         "parity",
+        "world",
+        "world generate",
+        "world show",
+        "mini",
+        "mini train",
+        "mini export",
+        "mini verify",
         "completions",
     ];
     for command in commands {

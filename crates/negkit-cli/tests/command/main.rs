@@ -8,3 +8,4 @@ mod encoders;
 mod interface;
 mod segment;
 mod txt2img;
+mod world;
