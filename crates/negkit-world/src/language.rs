@@ -10,6 +10,7 @@
 //! is both a text and a test of a thing, and captions, phrases and questions are made of it.
 
 mod captions;
+mod checks;
 mod description;
 mod expressions;
 mod foils;
@@ -21,6 +22,7 @@ pub use captions::{
     Caption, CaptionStyle, MISALIGNED_SHARE, NEGATION_SHARE, Negated, Negation, caption,
     caption_with, full_caption,
 };
+pub use checks::prompt_questions;
 pub use description::{Attribute, Description, Determiner, NegationWord, Noun, Property};
 pub use expressions::{Phrase, phrases, referring_expressions, referring_scene};
 pub use foils::{negation_foil, ordinary_foil};
