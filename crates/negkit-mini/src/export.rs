@@ -284,7 +284,9 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), MiniError> {
         match path.is_dir() {
             true => copy_tree(&path, &target)?,
             false => {
-                fs::copy(&path, &target).map_err(MiniError::io(&path, "copy"))?;
+                // Content alone: the permissions of a working folder are not the tree's.
+                let bytes = fs::read(&path).map_err(MiniError::io(&path, "read"))?;
+                fs::write(&target, bytes).map_err(MiniError::io(&target, "write"))?;
             }
         }
     }
@@ -307,18 +309,18 @@ fn load(layout: Layout, folder: &Path) -> Result<(), MiniError> {
     Ok(())
 }
 
-fn text_encoder(folder: &Path) -> Result<Arc<ClipTextEncoder>, MiniError> {
+pub(crate) fn text_encoder(folder: &Path) -> Result<Arc<ClipTextEncoder>, MiniError> {
     let encoder = ClipTextEncoder::load(folder, &Compute::cpu()).map_err(MiniError::other)?;
     Ok(Arc::new(encoder))
 }
 
-fn pipeline(folder: &Path) -> Result<StableDiffusion, MiniError> {
+pub(crate) fn pipeline(folder: &Path) -> Result<StableDiffusion, MiniError> {
     let files = PipelineFiles::open(folder, &OpenPipeline::default()).map_err(MiniError::other)?;
     let options = PipelineOptions::new(Compute::cpu());
     StableDiffusion::from_files(&files, None, &options).map_err(MiniError::other)
 }
 
-fn clipseg(folder: &Path) -> Result<ClipSeg, MiniError> {
+pub(crate) fn clipseg(folder: &Path) -> Result<ClipSeg, MiniError> {
     let files = ClipSegFiles::open(folder, None).map_err(MiniError::other)?;
     ClipSeg::from_files(&files, None, &Compute::cpu()).map_err(MiniError::other)
 }

@@ -168,6 +168,15 @@ fn all_models_are_exported_and_every_change_to_them_is_found() {
         );
     }
 
+    // Others than who exported them may read them.
+    #[cfg(unix)]
+    for name in ["clip/model.safetensors", "conclip/model.safetensors"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let usual = mode(&weights.join("README.md"));
+        assert_eq!(mode(&weights.join(name)), usual, "{name}");
+    }
+
     // The text side is the fine-tuned one, and all that is left of the model.
     let tuned = ClipTextEncoder::load(weights.join("negationclip-p1"), &Compute::cpu()).unwrap();
     let whole = shop.path("negation-p1").join("export");
@@ -188,7 +197,7 @@ fn all_models_are_exported_and_every_change_to_them_is_found() {
         "| recall at 5, interval | 0.700 to 0.800 |",
         "0.625 is what this model has",
         "1 h 2 min",
-        "(1,500 steps",
+        "Stage `clip`, 1,500 steps in 1 h 2 min, built on `tokenizer`:",
         "seeds 0 to 39 for training",
         "MIT OR Apache-2.0",
     ] {

@@ -27,7 +27,14 @@ pub(crate) fn replace(
     let mut unfinished = path.file_name().unwrap_or_default().to_owned();
     unfinished.push(".unfinished");
     let unfinished = folder.join(unfinished);
+    // The writer of safetensors makes files that only their owner may read; models are for all.
+    let usual = File::create(&unfinished)
+        .and_then(|file| file.metadata())
+        .map_err(TrainError::io(&unfinished, "create"))?
+        .permissions();
     write(&unfinished)?;
+    std::fs::set_permissions(&unfinished, usual)
+        .map_err(TrainError::io(&unfinished, "set the permissions of"))?;
     File::options()
         .write(true)
         .open(&unfinished)

@@ -447,20 +447,17 @@ fn quality(out: &mut String, card: &Card<'_>) -> fmt::Result {
 fn training(out: &mut String, card: &Card<'_>) -> fmt::Result {
     writeln!(out, "## Recipe\n")?;
     for done in card.stages {
-        writeln!(out, "Stage `{}`", done.stage)?;
+        write!(out, "Stage `{}`", done.stage)?;
         let training = card.trainings.iter().find(|t| t.stage == done.stage);
         if let Some(training) = training {
-            writeln!(
-                out,
-                "({} steps, {})",
-                thousands(training.steps),
-                duration(training.seconds)
-            )?;
+            let (steps, time) = (thousands(training.steps), duration(training.seconds));
+            write!(out, ", {steps} steps in {time}")?;
         }
-        let inputs: Vec<&str> = done.inputs.iter().map(|(name, _)| name.as_str()).collect();
+        let inputs: Vec<String> = done.inputs.iter().map(|(n, _)| format!("`{n}`")).collect();
         if !inputs.is_empty() {
-            writeln!(out, "builds on {}.", inputs.join(", "))?;
+            write!(out, ", built on {}", inputs.join(", "))?;
         }
+        writeln!(out, ":")?;
         writeln!(out, "\n```json\n{:#}\n```\n", done.settings)?;
         if let Some(curves) = training.and_then(|training| training.curves.as_ref()) {
             writeln!(out, "![Curves of {}]({curves})\n", done.stage)?;
