@@ -80,11 +80,11 @@ pub fn unet_config() -> UNetConfig {
         out_channels: LATENT_CHANNELS,
         down_block_types: vec![DownBlockType::CrossAttn; 2],
         up_block_types: vec![UpBlockType::CrossAttn; 2],
-        block_out_channels: vec![96, 192],
+        block_out_channels: vec![64, 128],
         layers_per_block: 2,
         norm_num_groups: 16,
         cross_attention_dim: WIDTH,
-        attention_head_dim: PerBlock::Each(vec![3, 6]),
+        attention_head_dim: PerBlock::Each(vec![2, 4]),
         ..UNetConfig::default()
     }
 }
@@ -178,9 +178,9 @@ pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
     let settings = TrainSettings {
         weight_decay: 0.01,
         betas: (0.9, 0.99),
-        ema: Some(0.9995),
-        parts: 8,
-        ..training(6000, 6e-4, 200)
+        ema: Some(0.999),
+        parts: 2,
+        ..training(3200, 1e-3, 150)
     };
     let task = DiffusionSettings {
         batch_size: 64,
@@ -210,7 +210,7 @@ pub fn clipseg_training() -> (TrainSettings, SegmentationSettings) {
     let settings = TrainSettings {
         weight_decay: 0.01,
         parts: 4,
-        ..training(3000, 1e-3, 100)
+        ..training(1500, 1.5e-3, 60)
     };
     let task = SegmentationSettings {
         pictures: 16,
@@ -230,7 +230,7 @@ pub fn vqa_training() -> TrainSettings {
     TrainSettings {
         weight_decay: 0.05,
         parts: 8,
-        ..training(3000, 5e-4, 200)
+        ..training(1800, 7e-4, 120)
     }
 }
 
@@ -256,7 +256,7 @@ pub fn detector_training() -> (TrainSettings, usize) {
         weight_decay: 0.01,
         ema: Some(0.995),
         parts: 8,
-        ..training(2000, 2e-3, 100)
+        ..training(1000, 2e-3, 60)
     };
     (settings, 64)
 }
@@ -282,7 +282,7 @@ pub fn fine_tuning() -> (TrainSettings, FineTuning) {
         weight_decay: 0.01,
         betas: (0.9, 0.999),
         parts: 16,
-        ..training(500, 1e-4, 50)
+        ..training(300, 1e-4, 30)
     };
     let tuning = FineTuning {
         batch_size: 256,
@@ -291,3 +291,10 @@ pub fn fine_tuning() -> (TrainSettings, FineTuning) {
     };
     (settings, tuning)
 }
+
+/// Inference steps of mini-sd where nothing else is said.
+pub const SAMPLING_STEPS: usize = 20;
+/// Guidance scale of mini-sd where nothing else is said.
+pub const GUIDANCE: f64 = 3.;
+/// Pictures that are painted at a time; they do not depend on it.
+pub const PAINTED_AT_A_TIME: usize = 32;
