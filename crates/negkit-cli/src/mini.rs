@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use negkit_mini::export::{self, ExportOptions};
 use negkit_mini::negation::{self, Variant};
+use negkit_mini::quality::sheet::{self, SheetOptions};
+use negkit_mini::quality::{self, Painting, QualityOptions, Section};
+use negkit_mini::recipe;
 use negkit_mini::train::World;
 use negkit_mini::{Workshop, ask, detect, paint, segment, train};
 
@@ -14,6 +18,8 @@ pub enum MiniCommand {
     Train(TrainArgs),
     Export(ExportArgs),
     Verify(VerifyArgs),
+    Quality(QualityArgs),
+    Paint(PaintArgs),
 }
 
 /// Train the small models, stage by stage. What is done is not done again, and what was broken off
@@ -54,6 +60,109 @@ pub struct VerifyArgs {
     weights: PathBuf,
 }
 
+/// Measure what the exported models can do on test scenes: `quality.json` with all numbers and
+/// `quality.md` with the bars. What was measured before with the same weights and settings is not
+/// measured again, so that the command can be killed and started at any moment.
+#[derive(Args)]
+pub struct QualityArgs {
+    /// Folder of the models.
+    #[arg(long, default_value = "weights/mini")]
+    weights: PathBuf,
+    /// Folder for the results.
+    #[arg(long, default_value = "eval/results/mini")]
+    out: PathBuf,
+    /// Measure only these; of the others, what was measured before is reported.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Measurement>,
+    /// Text encoders to swap in beside the stock one, by their folders.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "stock,conclip,negationclip"
+    )]
+    encoders: Vec<String>,
+    /// Measure a handful of items, to see that everything runs.
+    #[arg(long)]
+    fast: bool,
+    #[command(flatten)]
+    painting: PaintingArgs,
+}
+
+/// Paint prompts with mini-sd and lay the pictures out on a sheet, a row a prompt and a column a
+/// seed; none is chosen.
+#[derive(Args)]
+pub struct PaintArgs {
+    /// Folder of the models.
+    #[arg(long, default_value = "weights/mini")]
+    weights: PathBuf,
+    /// A text file with a prompt a line, or `default`.
+    #[arg(long, default_value = "default")]
+    prompts: PathBuf,
+    /// Pictures of each prompt.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    each: u16,
+    /// Seed of the first picture's noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The text encoder: `stock`, or the folder of another.
+    #[arg(long, default_value = quality::STOCK)]
+    encoder: String,
+    /// The sheet.
+    #[arg(long, default_value = "out/mini.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    painting: PaintingArgs,
+}
+
+#[derive(Args)]
+struct PaintingArgs {
+    /// Inference steps of mini-sd.
+    #[arg(long, default_value_t = recipe::SAMPLING_STEPS)]
+    steps: usize,
+    /// Guidance scale of mini-sd.
+    #[arg(long, default_value_t = recipe::GUIDANCE)]
+    guidance: f64,
+    /// Pictures painted at a time. They do not depend on it.
+    #[arg(long, default_value_t = recipe::PAINTED_AT_A_TIME)]
+    batch: usize,
+}
+
+impl PaintingArgs {
+    fn painting(&self) -> Painting {
+        Painting {
+            steps: self.steps,
+            guidance: self.guidance,
+            at_a_time: self.batch,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    /// Retrieval and foils, with every text encoder.
+    Clip,
+    /// mini-vqa on scenes, and its agreement with mini-detector.
+    Vqa,
+    /// What mini-sd paints of prompts without a negation.
+    Sd,
+    /// What mini-clipseg marks.
+    Clipseg,
+    /// mini-sd and mini-clipseg with other text encoders.
+    Swap,
+}
+
+impl From<Measurement> for Section {
+    fn from(measurement: Measurement) -> Self {
+        match measurement {
+            Measurement::Clip => Self::Clip,
+            Measurement::Vqa => Self::Vqa,
+            Measurement::Sd => Self::Sd,
+            Measurement::Clipseg => Self::Clipseg,
+            Measurement::Swap => Self::Swap,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
     /// Stock mini-clip, with its vocabulary.
@@ -81,7 +190,55 @@ pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
             println!("{}: {files} files, all as listed", args.weights.display());
             Ok(())
         }
+        MiniCommand::Quality(args) => run_quality(args),
+        MiniCommand::Paint(args) => run_paint(args),
     }
+}
+
+fn run_quality(args: &QualityArgs) -> anyhow::Result<()> {
+    let only: Vec<Section> = args.only.iter().map(|&one| one.into()).collect();
+    let options = QualityOptions {
+        sections: match only.is_empty() {
+            true => Section::ALL.to_vec(),
+            false => only,
+        },
+        encoders: args.encoders.clone(),
+        fast: args.fast,
+        painting: args.painting.painting(),
+    };
+    let quality = quality::measure(&args.weights, &args.out, &options)?;
+    for bar in &quality.bars {
+        let verdict = match bar.verdict.is_met() {
+            true => "pass",
+            false => "FAIL",
+        };
+        let (model, what) = (bar.model, bar.what);
+        println!(
+            "{verdict}  {:.3}  {}  {model}: {what}",
+            bar.score.mean, bar.bar
+        );
+    }
+    println!("{}", args.out.join(quality::PAGE_FILE).display());
+    Ok(())
+}
+
+fn run_paint(args: &PaintArgs) -> anyhow::Result<()> {
+    let mut options = SheetOptions {
+        each: args.each.into(),
+        seed: args.seed,
+        encoder: args.encoder.clone(),
+        painting: args.painting.painting(),
+        ..SheetOptions::default()
+    };
+    if args.prompts.as_os_str() != "default" {
+        let text = std::fs::read_to_string(&args.prompts)
+            .with_context(|| format!("cannot read the prompts in {}", args.prompts.display()))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        options.prompts = lines.map(str::to_owned).collect();
+    }
+    sheet::write_sheet(&args.weights, &options, &args.out)?;
+    println!("{}", args.out.display());
+    Ok(())
 }
 
 fn run_export(args: &ExportArgs) -> anyhow::Result<()> {

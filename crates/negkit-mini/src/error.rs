@@ -69,6 +69,27 @@ pub enum MiniError {
         /// What is wrong, a line for each file.
         wrong: Vec<String>,
     },
+    /// A measurement needs a model that is not there.
+    #[error(
+        "{}: there is no folder {model}, which {what} needs; `negkit mini export` writes it",
+        folder.display()
+    )]
+    NoModel {
+        /// The folder of all models.
+        folder: PathBuf,
+        /// The model's own.
+        model: String,
+        /// What it is for.
+        what: String,
+    },
+    /// A text encoder that no export writes.
+    #[error("there is no text encoder {name}; expected stock, {}", known.join(", "))]
+    UnknownEncoder {
+        /// What was asked for.
+        name: String,
+        /// What there is besides the stock one.
+        known: Vec<&'static str>,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -23,6 +23,7 @@ pub mod gallery;
 pub mod negation;
 pub mod paint;
 mod progress;
+pub mod quality;
 pub mod recipe;
 pub mod scores;
 pub mod segment;

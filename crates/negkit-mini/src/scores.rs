@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use negkit_world::{Scene, language};
+use serde::{Deserialize, Serialize};
 
 use crate::gallery::draw;
 
@@ -9,7 +10,7 @@ use crate::gallery::draw;
 const FOILS: u64 = 7;
 
 /// Scores of one text encoder against the same pictures: a value for every item.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContrastScores {
     /// Whether the scene's own full caption finds it among the first five of all scenes. Scenes
     /// with the same full caption count as one.

@@ -31,4 +31,7 @@ pub use prompts::{
     AffirmativePrompt, NamedThing, NegationKind, NegationPrompt, TifaItem, TifaQuestion,
     affirmative_prompts, is_test_prompt, negation_prompts, tifa_items,
 };
-pub use questions::{Question, QuestionKind, answer_vocabulary, questions};
+pub use questions::{
+    Question, QuestionKind, answer_vocabulary, attribute_question, colour_question,
+    existence_question, place_question, questions, worn_colour_question,
+};

@@ -113,7 +113,7 @@ pub(super) fn in_the(place: Place) -> String {
 }
 
 /// "Is there a chair in the room?"; with `several`, "Are there chairs in the room?".
-pub(super) fn existence_question(noun: Noun, place: Option<Place>, several: bool) -> String {
+pub fn existence_question(noun: Noun, place: Option<Place>, several: bool) -> String {
     let place = place.map_or_else(String::new, |place| format!(" {}", in_the(place)));
     if several || noun == Noun::Kind(Kind::Glasses) {
         format!("Are there {}{place}?", noun.plural())
@@ -123,12 +123,12 @@ pub(super) fn existence_question(noun: Noun, place: Option<Place>, several: bool
 }
 
 /// "Is this a room?"
-pub(super) fn place_question(place: Place) -> String {
+pub fn place_question(place: Place) -> String {
     format!("Is this {}?", with_article(place.name()))
 }
 
 /// "Is the dog running?", "Is the cat white?", "Is the man wearing a hat?".
-pub(super) fn attribute_question(noun: Noun, attribute: Attribute) -> String {
+pub fn attribute_question(noun: Noun, attribute: Attribute) -> String {
     let name = noun.singular();
     match attribute {
         Attribute::Colour(colour) if noun.is_human() => {
@@ -418,7 +418,7 @@ fn open_questions(scene: &Scene, rng: &mut ChaCha8Rng) -> Vec<Question> {
 }
 
 /// "What color is the chair?", of people "What color is the man dressed in?".
-pub(super) fn colour_question(noun: Noun) -> String {
+pub fn colour_question(noun: Noun) -> String {
     let name = noun.singular();
     if noun.is_human() {
         format!("What color is the {name} dressed in?")
@@ -428,7 +428,7 @@ pub(super) fn colour_question(noun: Noun) -> String {
 }
 
 /// "What color is the man's hat?"
-pub(super) fn worn_colour_question(noun: Noun, kind: Kind) -> String {
+pub fn worn_colour_question(noun: Noun, kind: Kind) -> String {
     format!("What color is the {}'s {kind}?", noun.singular())
 }
 

@@ -1,0 +1,425 @@
+//! mini-vqa against the truth, and against mini-detector.
+
+use std::collections::BTreeMap;
+
+use image::RgbImage;
+use negkit_vqa::detector::MiniDetector;
+use negkit_vqa::mini::MiniVqa;
+use negkit_world::language::{self, AffirmativePrompt, Noun, QuestionKind};
+use negkit_world::{Kind, Place, Scene, Zone};
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::agreement::Agreement;
+use super::painter::paint;
+use super::score::{Score, as_number};
+use super::sd::requests;
+use super::tree::STOCK;
+use super::{Bench, PROMPTS_SEED, Section, ask, pictures_of, test_scenes};
+use crate::MiniError;
+use crate::gallery::draw;
+
+/// What mini-vqa answers.
+#[derive(Debug, Clone, Serialize)]
+pub struct VqaQuality {
+    /// Exact answers to questions about test scenes; scenes are what is drawn for the interval.
+    pub accuracy: Score,
+    /// The same, by what is asked for.
+    pub by_kind: BTreeMap<QuestionKind, Score>,
+    /// Questions that are answered with yes or no.
+    pub yes_no: YesNo,
+    /// Questions with other answers.
+    pub open: Option<Score>,
+    /// With mini-detector, on painted pictures. None where there is no mini-detector.
+    pub agreement: Option<Checked>,
+    /// With mini-detector, on drawn scenes.
+    pub agreement_on_scenes: Option<Checked>,
+}
+
+/// Accuracy on questions that are answered with yes or no.
+#[derive(Debug, Clone, Serialize)]
+pub struct YesNo {
+    /// Of all of them.
+    pub accuracy: Option<Score>,
+    /// Where yes is right.
+    pub where_yes: Option<Score>,
+    /// Where no is right.
+    pub where_no: Option<Score>,
+    /// Mean of these two: what says yes to everything has a half.
+    pub balanced: Option<f64>,
+}
+
+/// Two judges on the same pictures.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// Questions answered alike; pictures are what is drawn for the interval.
+    pub rate: Score,
+    /// Cohen's kappa; none where both always say the same.
+    pub kappa: Option<f64>,
+    /// How often mini-vqa said yes.
+    pub vqa_says_yes: f64,
+    /// How often mini-detector found it.
+    pub detector_says_yes: f64,
+    /// How often both did.
+    pub counts: Agreement,
+    /// Pictures.
+    pub pictures: usize,
+    /// Kinds on which they disagree most, with disagreements and questions.
+    pub worst: Vec<(Kind, usize, usize)>,
+}
+
+/// mini-detector against the truth, with mini-vqa on the same questions.
+#[derive(Debug, Clone, Serialize)]
+pub struct DetectorQuality {
+    /// Whether a kind is there: right answers, of as many kinds that are there as that are not.
+    pub accuracy: Score,
+    /// Of the kinds that are there.
+    pub where_there: Option<Score>,
+    /// Of the kinds that are not.
+    pub where_not: Option<Score>,
+    /// mini-vqa on the same questions.
+    pub vqa_on_the_same: Score,
+}
+
+/// An answer with what would have been right.
+#[derive(Debug, Serialize, Deserialize)]
+struct Judged {
+    kind: QuestionKind,
+    right: String,
+    said: String,
+}
+
+/// Whether a kind is in a picture.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sighting {
+    kind: Kind,
+    /// In the scene, or in the prompt.
+    named: bool,
+    vqa: bool,
+    detector: bool,
+}
+
+/// Kinds to ask for: those that are named, and as many others, mostly likely at the place (or, if
+/// somebody is there, worn), so that both answers occur.
+fn kinds_to_check(named: &[Kind], place: Option<Place>, rng: &mut ChaCha8Rng) -> Vec<(Kind, bool)> {
+    let mut own: Vec<Kind> = Vec::new();
+    for &kind in named {
+        if !own.contains(&kind) {
+            own.push(kind);
+        }
+    }
+    let people = own.iter().any(|kind| kind.is_person());
+    let is_worn = |kind: Kind| kind.traits().zone == Zone::Person;
+    let likely = |kind: Kind| {
+        let at_place = place.is_none_or(|place| place.likely().iter().any(|&(k, _)| k == kind));
+        (at_place && !is_worn(kind)) || (people && is_worn(kind))
+    };
+    let others = Kind::ALL.iter().copied().filter(|kind| !own.contains(kind));
+    let (mut near, mut far): (Vec<Kind>, Vec<Kind>) = others.partition(|&kind| likely(kind));
+    near.shuffle(rng);
+    far.shuffle(rng);
+    // Of four, one that would be odd there.
+    let odd = own.len() / 4;
+    let mut chosen: Vec<Kind> = far.choose_multiple(rng, odd).copied().collect();
+    chosen.extend(near.into_iter().take(own.len() - chosen.len()));
+    let more = own.len() - chosen.len();
+    let rest: Vec<Kind> = far
+        .into_iter()
+        .filter(|kind| !chosen.contains(kind))
+        .collect();
+    chosen.extend(rest.into_iter().take(more));
+    let named = own.into_iter().map(|kind| (kind, true));
+    named
+        .chain(chosen.into_iter().map(|kind| (kind, false)))
+        .collect()
+}
+
+fn kinds_of_scene(scene: &Scene) -> Vec<Kind> {
+    let own = |thing: &negkit_world::Thing| {
+        let worn = thing.worn.iter().map(|worn| worn.kind);
+        [thing.kind].into_iter().chain(worn).collect::<Vec<_>>()
+    };
+    scene.things.iter().flat_map(own).collect()
+}
+
+pub(super) fn kinds_of_prompt(prompt: &AffirmativePrompt) -> Vec<Kind> {
+    let own = |thing: &language::NamedThing| {
+        let worn = thing.worn.iter().map(|worn| worn.kind);
+        [thing.kind].into_iter().chain(worn).collect::<Vec<_>>()
+    };
+    prompt.things.iter().flat_map(own).collect()
+}
+
+/// Asks both judges for kinds in pictures.
+fn sightings(
+    vqa: &MiniVqa,
+    detector: &MiniDetector,
+    pictures: &[RgbImage],
+    kinds: &[Vec<(Kind, bool)>],
+) -> Result<Vec<Vec<Sighting>>, MiniError> {
+    let questions: Vec<Vec<String>> = kinds
+        .iter()
+        .map(|of_one| {
+            let question =
+                |&(kind, _): &_| language::existence_question(Noun::Kind(kind), None, false);
+            of_one.iter().map(question).collect()
+        })
+        .collect();
+    let answers = ask(vqa, pictures, &questions, "answered")?;
+    let pictures: Vec<&RgbImage> = pictures.iter().collect();
+    let detections = detector.detect_batch(&pictures).map_err(MiniError::other)?;
+    let pairs = kinds.iter().zip(&answers).zip(&detections);
+    Ok(pairs
+        .map(|((kinds, answers), found)| {
+            let judged = kinds.iter().zip(answers);
+            judged
+                .map(|(&(kind, named), answer)| Sighting {
+                    kind,
+                    named,
+                    vqa: answer == "yes",
+                    detector: found.iter().any(|found| found.kind == kind.name()),
+                })
+                .collect()
+        })
+        .collect())
+}
+
+/// Measures mini-vqa, and mini-detector where it is.
+pub(super) fn measure(
+    bench: &Bench,
+) -> Result<Option<(VqaQuality, Option<DetectorQuality>)>, MiniError> {
+    let settings = json!({ "scenes": bench.counts.question_scenes });
+    let judged = bench.part(
+        Section::Vqa,
+        "vqa-scenes",
+        &["vqa"],
+        settings.clone(),
+        || on_scenes(bench),
+    )?;
+    let Some(judged) = judged else {
+        return Ok(None);
+    };
+    let mut quality = accuracy(bench, &judged)?;
+    let models = ["vqa", "detector"];
+    let on_scenes = bench.part(Section::Vqa, "detector-scenes", &models, settings, || {
+        let scenes = test_scenes(bench.counts.question_scenes);
+        let kinds: Vec<Vec<(Kind, bool)>> = scenes
+            .iter()
+            .map(|scene| {
+                let mut rng = draw("quality-kinds", scene.seed);
+                kinds_to_check(&kinds_of_scene(scene), Some(scene.place), &mut rng)
+            })
+            .collect();
+        let (vqa, detector) = (bench.tree.vqa()?, bench.tree.detector()?);
+        sightings(&vqa, &detector, &pictures_of(&scenes), &kinds)
+    })?;
+    let painted_settings =
+        json!({ "pictures": bench.counts.checked_pictures, "painting": bench.painting });
+    let models = ["vqa", "detector", "sd"];
+    let on_painted = bench.part(
+        Section::Vqa,
+        "vqa-painted",
+        &models,
+        painted_settings,
+        || {
+            let prompts =
+                language::affirmative_prompts(PROMPTS_SEED, bench.counts.checked_pictures);
+            let kinds: Vec<Vec<(Kind, bool)>> = (0..)
+                .zip(&prompts)
+                .map(|(i, prompt)| {
+                    let mut rng = draw("quality-painted", i);
+                    kinds_to_check(&kinds_of_prompt(prompt), prompt.place, &mut rng)
+                })
+                .collect();
+            let model = bench.tree.sd(STOCK)?;
+            let pictures = paint(&model, &requests(&prompts), &bench.painting)?;
+            let (vqa, detector) = (bench.tree.vqa()?, bench.tree.detector()?);
+            sightings(&vqa, &detector, &pictures, &kinds)
+        },
+    )?;
+    quality.agreement = checked(bench, on_painted.as_deref())?;
+    quality.agreement_on_scenes = checked(bench, on_scenes.as_deref())?;
+    let detector = on_scenes.map(|found| detector_quality(bench, &found));
+    Ok(Some((quality, detector.transpose()?.flatten())))
+}
+
+/// mini-vqa's answers to the questions about every test scene.
+fn on_scenes(bench: &Bench) -> Result<Vec<Vec<Judged>>, MiniError> {
+    let scenes = test_scenes(bench.counts.question_scenes);
+    let questions: Vec<Vec<language::Question>> = scenes
+        .iter()
+        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
+        .collect();
+    let texts: Vec<Vec<String>> = questions
+        .iter()
+        .map(|of_one| of_one.iter().map(|q| q.text.clone()).collect())
+        .collect();
+    let answers = ask(
+        &bench.tree.vqa()?,
+        &pictures_of(&scenes),
+        &texts,
+        "answered",
+    )?;
+    let pairs = questions.into_iter().zip(answers);
+    Ok(pairs
+        .map(|(questions, answers)| {
+            let judged = questions.into_iter().zip(answers);
+            judged
+                .map(|(question, said)| Judged {
+                    kind: question.kind,
+                    right: question.answer,
+                    said,
+                })
+                .collect()
+        })
+        .collect())
+}
+
+fn accuracy(bench: &Bench, judged: &[Vec<Judged>]) -> Result<VqaQuality, MiniError> {
+    let score = |of: &dyn Fn(&Judged) -> bool| -> Result<Option<Score>, MiniError> {
+        let clusters: Vec<Vec<f64>> = judged
+            .iter()
+            .map(|scene| {
+                let own = scene.iter().filter(|judged| of(judged));
+                own.map(|judged| as_number(judged.said == judged.right))
+                    .collect()
+            })
+            .collect();
+        bench.resampling.clustered(&clusters)
+    };
+    let closed = |judged: &Judged| ["yes", "no"].contains(&judged.right.as_str());
+    let mut by_kind = BTreeMap::new();
+    for kind in judged.iter().flatten().map(|judged| judged.kind) {
+        if let std::collections::btree_map::Entry::Vacant(entry) = by_kind.entry(kind)
+            && let Some(score) = score(&|judged| judged.kind == kind)?
+        {
+            entry.insert(score);
+        }
+    }
+    let where_yes = score(&|judged| judged.right == "yes")?;
+    let where_no = score(&|judged| judged.right == "no")?;
+    Ok(VqaQuality {
+        accuracy: score(&|_| true)?.ok_or_else(|| MiniError::other("no scene gave a question"))?,
+        by_kind,
+        yes_no: YesNo {
+            accuracy: score(&closed)?,
+            balanced: where_yes
+                .zip(where_no)
+                .map(|(yes, no)| (yes.mean + no.mean) / 2.),
+            where_yes,
+            where_no,
+        },
+        open: score(&|judged| !closed(judged))?,
+        agreement: None,
+        agreement_on_scenes: None,
+    })
+}
+
+fn checked(bench: &Bench, found: Option<&[Vec<Sighting>]>) -> Result<Option<Checked>, MiniError> {
+    let Some(found) = found else { return Ok(None) };
+    let alike = |seen: &Sighting| seen.vqa == seen.detector;
+    let clusters: Vec<Vec<f64>> = found
+        .iter()
+        .map(|seen| seen.iter().map(|seen| as_number(alike(seen))).collect())
+        .collect();
+    let Some(rate) = bench.resampling.clustered(&clusters)? else {
+        return Ok(None);
+    };
+    let all = found.iter().flatten();
+    let counts = Agreement::of(all.clone().map(|seen| (seen.vqa, seen.detector)));
+    let mut worst: BTreeMap<Kind, (usize, usize)> = BTreeMap::new();
+    for seen in all {
+        let entry = worst.entry(seen.kind).or_default();
+        entry.0 += usize::from(!alike(seen));
+        entry.1 += 1;
+    }
+    let mut worst: Vec<(Kind, usize, usize)> = worst
+        .into_iter()
+        .filter(|(_, (unlike, _))| *unlike > 0)
+        .map(|(kind, (unlike, asked))| (kind, unlike, asked))
+        .collect();
+    worst.sort_by_key(|&(_, unlike, _)| std::cmp::Reverse(unlike));
+    worst.truncate(6);
+    let [vqa_says_yes, detector_says_yes] = counts.yes_rates();
+    Ok(Some(Checked {
+        rate,
+        kappa: counts.kappa(),
+        vqa_says_yes,
+        detector_says_yes,
+        counts,
+        pictures: found.len(),
+        worst,
+    }))
+}
+
+fn detector_quality(
+    bench: &Bench,
+    found: &[Vec<Sighting>],
+) -> Result<Option<DetectorQuality>, MiniError> {
+    let score = |of: &dyn Fn(&Sighting) -> bool, said: fn(&Sighting) -> bool| {
+        let clusters: Vec<Vec<f64>> = found
+            .iter()
+            .map(|seen| {
+                let own = seen.iter().filter(|seen| of(seen));
+                own.map(|seen| as_number(said(seen) == seen.named))
+                    .collect()
+            })
+            .collect();
+        bench.resampling.clustered(&clusters)
+    };
+    let by_detector = |seen: &Sighting| seen.detector;
+    let accuracy = score(&|_| true, by_detector)?;
+    let vqa = score(&|_| true, |seen| seen.vqa)?;
+    let where_there = score(&|seen| seen.named, by_detector)?;
+    let where_not = score(&|seen| !seen.named, by_detector)?;
+    Ok(accuracy.zip(vqa).map(|(accuracy, vqa)| DetectorQuality {
+        accuracy,
+        where_there,
+        where_not,
+        vqa_on_the_same: vqa,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_kinds_are_asked_for_that_are_not_named() {
+        let prompts = language::affirmative_prompts(3, 200);
+        let (mut likely, mut others) = (0, 0);
+        for (i, prompt) in (0..).zip(&prompts) {
+            let named = kinds_of_prompt(prompt);
+            let kinds = kinds_to_check(&named, prompt.place, &mut draw("test", i));
+            let (yes, no): (Vec<_>, Vec<_>) = kinds.iter().partition(|(_, named)| *named);
+            assert_eq!(yes.len(), no.len(), "{}", prompt.prompt);
+            assert!(yes.iter().all(|(kind, _)| named.contains(kind)));
+            assert!(no.iter().all(|(kind, _)| !named.contains(kind)));
+            let mut distinct: Vec<Kind> = kinds.iter().map(|(kind, _)| *kind).collect();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), kinds.len());
+            if let Some(place) = prompt.place {
+                for (kind, _) in no {
+                    let here = place.likely().iter().any(|(other, _)| *other == kind);
+                    likely += usize::from(here || kind.traits().zone == Zone::Person);
+                    others += usize::from(!here);
+                }
+            }
+        }
+        assert!(likely > 150, "{likely} likely, {others} others");
+    }
+
+    #[test]
+    fn worn_things_of_scenes_are_asked_for() {
+        let scene = (0..)
+            .map(Scene::sample)
+            .find(|scene| scene.things.iter().any(|thing| thing.wears(Kind::Hat)));
+        let kinds = scene
+            .map(|scene| kinds_of_scene(&scene))
+            .unwrap_or_default();
+        assert!(kinds.contains(&Kind::Hat), "{kinds:?}");
+    }
+}
