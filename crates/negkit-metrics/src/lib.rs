@@ -2,11 +2,16 @@
 //!
 //! Slices go in, numbers come out; no model and no dataset is known here, so that a score can be
 //! checked against a calculation by hand, and recomputed from stored answers years later. A score is
-//! made in two steps: a function such as [`neg_score()`], [`tifa_score`] or [`recall_hits`] gives a
-//! value a prompt, caption or query; then [`bootstrap_interval`] says how far the mean of these can
-//! be trusted, and [`paired_bootstrap`] and [`mcnemar_exact`] whether two encoders differ on the
-//! same items. Keeping the values apart, instead of their mean alone, is what makes the second step
-//! possible.
+//! made in three steps:
+//!
+//! 1. A value for every item: [`NegAnswers`] or a [`QuestionScore`] for a picture, [`dsg_score`] and
+//!    [`geneval()`] for its questions and objects, [`PixelCounts`] for a phrase, [`recall_hits`] for a
+//!    query. These are what a run stores.
+//! 2. The score over all items with its interval, by a [`Bootstrap`] that draws what was sampled: prompts
+//!    and pictures, not the pictures and phrases that each of them brought along ([`Clusters`]).
+//! 3. Whether two encoders differ, on the same items: [`PairedScores`] and [`compare_segmentation`].
+//!
+//! Keeping the values apart, instead of their mean alone, is what makes the last two steps possible.
 //!
 //! What cannot be scored (no values, NaN, lists of unequal length) is an error, never a 0.
 #![deny(missing_docs)]
@@ -43,7 +48,7 @@ pub use segmentation::{
 };
 pub use tifa::{
     ChoiceMatcher, ChooseError, EmbeddingMatcher, MatchError, QuestionScore, TifaReport, TifaScore,
-    TypeScore, choose, tifa_score,
+    TypeScore, choose, picture_scores, tifa_score,
 };
 
 /// Arithmetic mean of finite values.

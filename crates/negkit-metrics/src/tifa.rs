@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::error::check_values;
-use crate::{Bootstrap, Clusters, Interval, MetricsError, mean, sample_deviation};
+use crate::{
+    Bootstrap, Clusters, Interval, ItemValue, MetricsError, mean, sample_deviation, share,
+};
 
 const METRIC: &str = "TIFA";
 
@@ -205,27 +207,24 @@ impl TifaReport {
     /// # Errors
     /// When there are none, or the bootstrap's settings make no sense.
     pub fn new(questions: &[QuestionScore], bootstrap: &Bootstrap) -> Result<Self, MetricsError> {
-        let mut pictures = BTreeMap::<&str, BTreeMap<u64, Vec<f64>>>::new();
+        let mut captions = BTreeMap::<&str, Vec<f64>>::new();
+        for picture in picture_scores(questions) {
+            captions
+                .entry(picture.cluster)
+                .or_default()
+                .push(picture.value);
+        }
+        let captions = captions
+            .into_iter()
+            .map(|(caption, pictures)| Ok((caption.to_owned(), mean(&pictures)?)))
+            .collect::<Result<BTreeMap<_, _>, MetricsError>>()?;
         let mut types = BTreeMap::<&str, Vec<&QuestionScore>>::new();
         for question in questions {
-            let caption = pictures.entry(&question.caption).or_default();
-            let picture = caption.entry(question.picture).or_default();
-            picture.push(value(question));
             types
                 .entry(&question.element_type)
                 .or_default()
                 .push(question);
         }
-        let captions = pictures
-            .into_iter()
-            .map(|(caption, pictures)| {
-                let pictures: Vec<f64> = pictures
-                    .values()
-                    .map(|questions| mean(questions))
-                    .collect::<Result<_, _>>()?;
-                Ok((caption.to_owned(), mean(&pictures)?))
-            })
-            .collect::<Result<BTreeMap<_, _>, MetricsError>>()?;
         let values: Vec<f64> = captions.values().copied().collect();
         check_values(METRIC, &values)?;
         let types = types
@@ -241,8 +240,22 @@ impl TifaReport {
     }
 }
 
-fn value(question: &QuestionScore) -> f64 {
-    f64::from(u8::from(question.right))
+/// The share of right questions of every picture, by caption and picture: what
+/// [`PairedScores`](crate::PairedScores) compares two encoders by.
+pub fn picture_scores(questions: &[QuestionScore]) -> Vec<ItemValue<&str, u64>> {
+    let mut pictures = BTreeMap::<(&str, u64), Vec<bool>>::new();
+    for question in questions {
+        let key = (question.caption.as_str(), question.picture);
+        pictures.entry(key).or_default().push(question.right);
+    }
+    pictures
+        .into_iter()
+        .map(|((cluster, item), right)| ItemValue {
+            cluster,
+            item,
+            value: share(right.into_iter()),
+        })
+        .collect()
 }
 
 fn type_score(

@@ -9,7 +9,7 @@ use negkit_metrics::{
     Bootstrap, ChoiceMatcher, ChooseError, Clusters, DependentAnswer, DetectedObject, DsgReport,
     EmbeddingMatcher, GenevalClauses, GenevalFault, GenevalPicture, GenevalReport, GenevalSettings,
     ItemValue, MeanOver, MetricsError, NegAnswers, PairedScores, QuestionScore, Relation,
-    TifaReport, choose, dsg_score, geneval, neg_score,
+    TifaReport, choose, dsg_score, geneval, neg_score, picture_scores,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -184,6 +184,9 @@ fn tifa_of_several_pictures_is_a_mean_of_means() {
         question("a", 1, "color", false),
         question("a", 2, "color", false),
     ];
+    let pictures = picture_scores(&questions);
+    let expected = [item("a", 1, 0.5), item("a", 2, 0.5), item("b", 1, 0.)];
+    assert_eq!(pictures, expected);
     let report = TifaReport::new(&questions, &Bootstrap::default()).unwrap();
     assert_close(report.average.estimate, 0.25);
     assert_close(report.captions["a"], 0.5);
