@@ -130,11 +130,20 @@ impl Sums {
         let folder = folder.into();
         let path = folder.join(SUMS_FILE);
         let bytes = fs::read(&path).map_err(io("read", &path))?;
+        Self::parse(folder, &String::from_utf8_lossy(&bytes))
+    }
+
+    /// A list of files below `folder` that is not in a file of its own.
+    ///
+    /// # Errors
+    /// When the text is no list.
+    pub fn parse(folder: impl Into<PathBuf>, text: &str) -> Result<Self, SumsError> {
+        let folder = folder.into();
         let mut hashes = BTreeMap::new();
-        for (line, number) in String::from_utf8_lossy(&bytes).lines().zip(1..) {
+        for (line, number) in text.lines().zip(1..) {
             let Some((hash, name)) = parse(line) else {
                 return Err(SumsError::Malformed {
-                    path,
+                    path: folder.join(SUMS_FILE),
                     line: number,
                     found: line.to_owned(),
                 });

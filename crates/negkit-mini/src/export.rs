@@ -335,6 +335,22 @@ fn read_quality(path: &Path) -> Result<Option<Value>, MiniError> {
     }
 }
 
+/// Whether measurements are reportable, and of the very files in the folder.
+fn is_of_these_weights(quality: &Value, model: &Model, folder: &Path) -> bool {
+    if quality["fast"].as_bool() == Some(true) {
+        return false;
+    }
+    let Some(measured) = quality["weights"][model.name].as_object() else {
+        return true;
+    };
+    // A list of the measured hashes finds what differs.
+    let text = measured.iter().filter_map(|(name, hash)| {
+        let hash = hash.as_str()?;
+        Some(format!("{hash}  {name}\n"))
+    });
+    Sums::parse(folder, &text.collect::<String>()).is_ok_and(|sums| sums.wrong().is_empty())
+}
+
 /// Writes the card of a model, with its curves.
 fn describe(
     shop: &Workshop,
@@ -354,6 +370,7 @@ fn describe(
     for stage in &stages {
         trainings.extend(cards::Training::of(shop, stage, &folder)?);
     }
+    let measured = quality.filter(|quality| is_of_these_weights(quality, model, &folder));
     let text = cards::card(&cards::Card {
         model,
         pictures: shop.finished("pictures")?,
@@ -363,7 +380,7 @@ fn describe(
         parameters,
         weight_bytes,
         sheet: folder.join(sheets::FILE).is_file(),
-        quality,
+        quality: measured,
     });
     write_atomic(folder.join(CARD), text.as_bytes())?;
     Ok(Exported {

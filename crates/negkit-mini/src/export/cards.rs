@@ -308,8 +308,8 @@ fn write(out: &mut String, card: &Card<'_>) -> fmt::Result {
             writeln!(
                 out,
                 "{} steps, guidance {}, seeds from {}.",
-                sheets::STEPS,
-                sheets::GUIDANCE,
+                recipe::SAMPLING_STEPS,
+                recipe::GUIDANCE,
                 sheets::SEED
             )?;
         }
@@ -414,15 +414,15 @@ fn quality(out: &mut String, card: &Card<'_>) -> fmt::Result {
     match found {
         None => writeln!(
             out,
-            "Not measured yet. `negkit mini quality` measures it on test scenes.\n"
+            "Not measured yet with these weights. `negkit mini quality` measures it on test scenes.\n"
         )?,
         Some(found) => {
             let mut rows = Vec::new();
             leaves(found, "", &mut rows);
             writeln!(
                 out,
-                "On test scenes, by `negkit mini quality`; all of it is in \
-                 `eval/results/mini/quality.json`.\n\n| what | value |\n|---|---|"
+                "On test scenes, by `negkit mini quality`, with 95 % bootstrap intervals; \
+                 `eval/results/mini/quality.md` says how and has the rest.\n\n| what | value |\n|---|---|"
             )?;
             for (name, value) in rows.iter().take(MOST_ROWS) {
                 writeln!(out, "| {name} | {value} |")?;
@@ -466,6 +466,21 @@ fn training(out: &mut String, card: &Card<'_>) -> fmt::Result {
     Ok(())
 }
 
+/// What a score consists of.
+const SCORE_FIELDS: [&str; 3] = ["mean", "interval", "items"];
+
+/// A mean with its interval, as people write it.
+fn score(fields: &serde_json::Map<String, Value>) -> Option<String> {
+    let mean = fields.get("mean")?.as_f64()?;
+    let [low, high] = fields.get("interval")?.as_array()?.as_slice() else {
+        return None;
+    };
+    let interval = format!("{:.3} to {:.3}", low.as_f64()?, high.as_f64()?);
+    let items = fields.get("items").and_then(Value::as_u64);
+    let items = items.map_or_else(String::new, |items| format!(", {} items", thousands(items)));
+    Some(format!("**{mean:.3}** ({interval}{items})"))
+}
+
 /// Numbers, texts and truths in a document, with the way to each.
 fn leaves(value: &Value, name: &str, rows: &mut Vec<(String, String)>) {
     let below = |key: &str| match name {
@@ -474,6 +489,14 @@ fn leaves(value: &Value, name: &str, rows: &mut Vec<(String, String)>) {
     };
     match value {
         Value::Object(fields) => {
+            let (score, rest) = match score(fields) {
+                Some(score) => (Some(score), &SCORE_FIELDS[..]),
+                None => (None, &[][..]),
+            };
+            rows.extend(score.map(|score| (name.to_owned(), score)));
+            let fields = fields
+                .iter()
+                .filter(|(key, _)| !rest.contains(&key.as_str()));
             for (key, value) in fields {
                 leaves(value, &below(key), rows);
             }

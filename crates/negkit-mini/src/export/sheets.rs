@@ -17,10 +17,6 @@ use crate::recipe;
 
 /// The sheet in a model's folder.
 pub(super) const FILE: &str = "pictures.png";
-/// Inference steps of the sheets.
-pub(super) const STEPS: usize = 30;
-/// Guidance of the sheets.
-pub(super) const GUIDANCE: f64 = 4.;
 /// First seed of the sheets.
 pub(super) const SEED: u64 = 0;
 
@@ -97,11 +93,11 @@ fn paint(
 ) -> Result<Vec<Vec<RgbImage>>, MiniError> {
     let side = recipe::SIDE as usize;
     let settings = SamplingSettings {
-        steps: STEPS,
-        guidance_scale: GUIDANCE,
+        steps: recipe::SAMPLING_STEPS,
+        guidance_scale: recipe::GUIDANCE,
         width: side,
         height: side,
-        batch_size: 8,
+        batch_size: recipe::PAINTED_AT_A_TIME,
         ..SamplingSettings::default()
     };
     let requests = requests(prompts, "", SEED, each);
