@@ -187,7 +187,7 @@ pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
         MiniCommand::Export(args) => run_export(args),
         MiniCommand::Verify(args) => {
             let files = export::verify(&args.weights)?;
-            println!("{}: {files} files, all as listed", args.weights.display());
+            println!("{}: {files} file(s) as listed", args.weights.display());
             Ok(())
         }
         MiniCommand::Quality(args) => run_quality(args),

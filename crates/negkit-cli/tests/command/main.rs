@@ -6,6 +6,7 @@ mod bench;
 mod damage;
 mod encoders;
 mod interface;
+mod mini;
 mod segment;
 mod txt2img;
 mod world;
