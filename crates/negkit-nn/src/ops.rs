@@ -2,7 +2,7 @@
 //!
 //! A function here defines *what* is computed; how, depends on device, type and on whether a gradient
 //! is tracked. On the CPU f32 has fused kernels with gradients of their own; everything else is
-//! [composed](composed) of candle's operations.
+//! composed of candle's operations.
 
 pub(crate) mod composed;
 
