@@ -87,9 +87,10 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
         let mut encoders: Vec<NamedEncoder> = Vec::new();
         for spec in &args.text_encoders {
             spinner.set_message(format!("loading {spec}"));
-            let encoder = (!is_own_encoder(spec))
-                .then(|| models.text_encoder(&chosen.encoder(spec), ClipSize::VitB16))
-                .transpose()?;
+            let encoder = match is_own_encoder(spec) {
+                true => None,
+                false => Some(models.text_encoder(&chosen.encoder(spec)?, ClipSize::VitB16)?),
+            };
             encoders.push((spec.clone(), encoder));
         }
         spinner.set_message("segmenting");

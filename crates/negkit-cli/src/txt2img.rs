@@ -147,9 +147,10 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
     let mut encoders: Vec<NamedEncoder> = Vec::new();
     for spec in &args.text_encoders {
         spinner.set_message(format!("loading {spec}"));
-        let encoder = (!is_own_encoder(spec))
-            .then(|| models.text_encoder(&chosen.encoder(spec), ClipSize::VitL14))
-            .transpose()?;
+        let encoder = match is_own_encoder(spec) {
+            true => None,
+            false => Some(models.text_encoder(&chosen.encoder(spec)?, ClipSize::VitL14)?),
+        };
         encoders.push((spec.clone(), encoder));
     }
     spinner.finish_and_clear();

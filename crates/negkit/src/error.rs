@@ -50,8 +50,8 @@ pub enum Error {
     },
     /// The small models of the repository are not on this machine.
     #[error(
-        "no model is named, and the small ones of the repository are not here (looked for the \
-         folders {}); run this in the repository's folder or set NEGKIT_WEIGHTS, make them with \
+        "no model is named, and the small ones of the repository are not here (looked for \
+         {}); run this in the repository's folder or set NEGKIT_WEIGHTS, make them with \
          eval/mini/train.sh, or name a model, such as sd-1.4 or clipseg-rd64-refined",
         paths(looked)
     )]
@@ -61,15 +61,18 @@ pub enum Error {
     },
     /// One of the small models is missing.
     #[error(
-        "the small model '{name}' is not here: expected its files in {}; they come with the \
-         repository, and eval/mini/train.sh makes them anew",
-        folder.display()
+        "the small model '{name}' is not here: expected its files in {}; here are: {}. The small \
+         models come with the repository, and eval/mini/train.sh makes them anew",
+        folder.display(),
+        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
     )]
     NoMiniModel {
         /// The model.
         name: String,
         /// Its folder.
         folder: PathBuf,
+        /// The small models that are here.
+        known: Vec<String>,
     },
     /// Nothing is asked for.
     #[error("there is no picture to make: expected at least one prompt and one picture of it")]

@@ -58,16 +58,32 @@ impl MiniModels {
     /// [`Error::NoMiniModel`] when there is none of that name.
     pub fn model(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join(name);
-        // An empty folder is what an interrupted copy leaves.
-        let holds_files = std::fs::read_dir(&folder).is_ok_and(|mut all| all.next().is_some());
-        if holds_files {
+        if holds_files(&folder) {
             return Ok(folder);
         }
         Err(Error::NoMiniModel {
             name: name.to_owned(),
             folder,
+            known: self.names(),
         })
     }
+
+    /// The names of the models that are there, in alphabetical order.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| holds_files(path))
+            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Whether it is a folder that is not empty: an empty one is what an interrupted copy leaves.
+fn holds_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut all| all.next().is_some())
 }
 
 /// Where the small models may be, each place once.
@@ -111,16 +127,19 @@ impl ModelChoice {
         self.mini.as_ref()
     }
 
-    /// What to open for a text encoder: beside a small model the name of a small encoder
-    /// (`negationclip`, `conclip`) means that one, for no other of that name would fit.
-    pub fn encoder(&self, spec: &str) -> String {
-        let is_name = !spec.is_empty() && !spec.contains(['/', '\\', '.', ':']);
-        let small = self
-            .mini
-            .as_ref()
-            .filter(|_| is_name)
-            .and_then(|mini| mini.model(spec).ok());
-        small.map_or_else(|| spec.to_owned(), |folder| folder.display().to_string())
+    /// What to open for a text encoder: beside a small model a name (`negationclip`, `conclip`) means
+    /// the small encoder of that name, for no other would fit. A path that exists wins.
+    ///
+    /// # Errors
+    /// [`Error::NoMiniModel`] when there is no small encoder of that name.
+    pub fn encoder(&self, spec: &str) -> Result<String> {
+        let is_name = !spec.is_empty() && !spec.contains(['/', '\\', '.', ':', '@', '~']);
+        match &self.mini {
+            Some(mini) if is_name && !Path::new(spec).exists() => {
+                Ok(mini.model(spec)?.display().to_string())
+            }
+            _ => Ok(spec.to_owned()),
+        }
     }
 }
 
@@ -206,15 +225,19 @@ mod tests {
         assert_eq!(Path::new(chosen.spec()), folder.join("sd"));
         assert_eq!(chosen.name(), "mini-sd");
         let small = folder.join("negationclip").display().to_string();
-        assert_eq!(chosen.encoder("negationclip"), small);
-        for other in ["stock", "conclip", "openai/clip", "a.pth", "", ".", ".."] {
-            assert_eq!(chosen.encoder(other), other);
+        assert_eq!(chosen.encoder("negationclip").unwrap(), small);
+        for other in ["openai/clip", "a.pth", "stock:ViT-L-14", "", ".", ".."] {
+            assert_eq!(chosen.encoder(other).unwrap(), other);
+        }
+        let error = chosen.encoder("con-clip").unwrap_err().to_string();
+        for part in ["con-clip", "here are: negationclip, sd"] {
+            assert!(error.contains(part), "{part} is not in {error}");
         }
 
         let named = models.choose(Some("sd-1.4"), STABLE_DIFFUSION).unwrap();
         assert_eq!((named.spec(), named.name()), ("sd-1.4", "sd-1.4"));
         assert!(named.mini().is_none());
-        assert_eq!(named.encoder("negationclip"), "negationclip");
+        assert_eq!(named.encoder("negationclip").unwrap(), "negationclip");
 
         // An empty folder is no model.
         let error = models.choose(None, CLIPSEG).unwrap_err().to_string();
