@@ -34,6 +34,7 @@ use negkit_world::{Scene, render_picture};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::recipe::{self, SIDE};
 use crate::{MiniError, progress};
@@ -258,6 +259,31 @@ pub fn measure(weights: &Path, out: &Path, options: &QualityOptions) -> Result<Q
 fn test_scenes(count: usize) -> Vec<Scene> {
     let seeds: Vec<u64> = recipe::TEST.take(count).collect();
     seeds.into_par_iter().map(Scene::sample).collect()
+}
+
+/// Scenes of which [`digest_of_scenes`] looks at the pictures, too.
+const LOOKED_AT: usize = 8;
+
+/// SHA-256 of whatever is asked of a model, so that a part is measured again when the world's
+/// language is another.
+fn digest(asked: &impl Serialize) -> Result<String, MiniError> {
+    let text = serde_json::to_vec(asked).map_err(MiniError::other)?;
+    Ok(hex(Sha256::digest(text)))
+}
+
+/// The same of scenes with texts about them, and of what the first scenes look like.
+fn digest_of_scenes(scenes: &[Scene], texts: &impl Serialize) -> Result<String, MiniError> {
+    let mut hash = Sha256::new();
+    hash.update(digest(&(scenes, texts))?);
+    for picture in pictures_of(&scenes[..scenes.len().min(LOOKED_AT)]) {
+        hash.update(picture.as_raw());
+    }
+    Ok(hex(hash.finalize()))
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    let digits = bytes.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
 }
 
 /// What scenes look like.

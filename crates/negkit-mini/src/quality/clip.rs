@@ -7,12 +7,13 @@ use image::RgbImage;
 use negkit_clip::l2_normalize;
 use negkit_metrics::{McNemar, mcnemar_exact};
 use negkit_text::TextEncoder;
+use negkit_world::language;
 use serde::Serialize;
 use serde_json::json;
 
 use super::score::{Difference, Score};
 use super::tree::{STOCK, STOCK_FOLDER, Tree};
-use super::{Bench, Section, pictures_of, test_scenes};
+use super::{Bench, Section, digest_of_scenes, pictures_of, test_scenes};
 use crate::scores::{ContrastScores, contrast};
 use crate::{MiniError, progress};
 
@@ -114,14 +115,18 @@ fn embed_pictures(tree: &Tree, pictures: &[RgbImage]) -> Result<Tensor, MiniErro
 pub(super) fn measure(bench: &Bench) -> Result<Option<ClipQuality>, MiniError> {
     let (others, missing) = bench.tree.encoders();
     let scenes = test_scenes(bench.counts.contrast_scenes);
+    let captions: Vec<String> = scenes.iter().map(language::full_caption).collect();
+    let settings = json!({
+        "scenes": scenes.len(),
+        "asked": digest_of_scenes(&scenes, &captions)?,
+    });
     let pictures = OnceCell::new();
     let mut found: Vec<(&str, ContrastScores)> = Vec::new();
     for name in [STOCK].into_iter().chain(others) {
         let mut models = vec![STOCK_FOLDER];
         models.extend((name != STOCK).then_some(name));
-        let settings = json!({ "scenes": scenes.len() });
         let part = format!("clip-{name}");
-        let scores = bench.part(Section::Clip, &part, &models, settings, || {
+        let scores = bench.part(Section::Clip, &part, &models, settings.clone(), || {
             if pictures.get().is_none() {
                 let embedded = embed_pictures(&bench.tree, &pictures_of(&scenes))?;
                 // Nobody else sets it.

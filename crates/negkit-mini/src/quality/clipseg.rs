@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::score::Score;
 use super::tree::STOCK;
-use super::{Bench, Section, test_scenes};
+use super::{Bench, Section, digest_of_scenes, test_scenes};
 use crate::gallery::draw;
 use crate::recipe::{self, SEGMENTATION_SIDE};
 use crate::segment::phrase_mask;
@@ -111,16 +111,29 @@ pub(super) fn mark(
     })
 }
 
+/// Of scenes with their phrases.
+pub(super) fn digest_of_asked(asked: &[Asked]) -> Result<String, MiniError> {
+    let (scenes, phrases): (Vec<Scene>, Vec<&Vec<Phrase>>) = asked
+        .iter()
+        .map(|(scene, phrases)| (scene.clone(), phrases))
+        .unzip();
+    digest_of_scenes(&scenes, &phrases)
+}
+
 /// The threshold that is best for ordinary phrases of validation scenes, with the stock encoder.
 pub(super) fn chosen_threshold(bench: &Bench, section: Section) -> Result<Option<f32>, MiniError> {
     let count = bench.counts.threshold_scenes;
-    let settings = json!({ "scenes": count, "thresholds": THRESHOLDS });
+    let seeds = recipe::VALIDATION.take(count);
+    let asked: Vec<Asked> = seeds
+        .map(|seed| ordinary(Scene::sample(seed), bench.counts.phrases_each))
+        .collect();
+    let settings = json!({
+        "scenes": count,
+        "asked": digest_of_asked(&asked)?,
+        "thresholds": THRESHOLDS,
+    });
     let models = ["clipseg"];
     bench.part(section, "clipseg-threshold", &models, settings, || {
-        let seeds = recipe::VALIDATION.take(count);
-        let asked: Vec<Asked> = seeds
-            .map(|seed| ordinary(Scene::sample(seed), bench.counts.phrases_each))
-            .collect();
         let model = bench.tree.clipseg(STOCK)?;
         Ok(mark(&model, &asked, THRESHOLDS[0])?.best_threshold)
     })
@@ -132,15 +145,16 @@ pub(super) fn measure(bench: &Bench) -> Result<Option<ClipSegQuality>, MiniError
         return Ok(None);
     };
     let (count, each) = (bench.counts.phrase_scenes, bench.counts.phrases_each);
+    let scenes = test_scenes(count).into_iter();
+    let asked: Vec<Asked> = scenes.map(|scene| ordinary(scene, each)).collect();
     let settings = json!({
         "scenes": count,
         "phrases_each": each,
+        "asked": digest_of_asked(&asked)?,
         "thresholds": THRESHOLDS,
         "chosen": threshold,
     });
     let found = bench.part(Section::Clipseg, "clipseg", &["clipseg"], settings, || {
-        let scenes = test_scenes(count).into_iter();
-        let asked: Vec<Asked> = scenes.map(|scene| ordinary(scene, each)).collect();
         mark(&bench.tree.clipseg(STOCK)?, &asked, threshold)
     })?;
     let Some(found) = found else { return Ok(None) };

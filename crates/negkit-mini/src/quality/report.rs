@@ -321,7 +321,7 @@ impl Quality {
         let minutes = self.seconds.values().sum::<f64>() / 60.;
         writeln!(
             out,
-            "\nEverything together took {minutes:.1} minutes on the machine that measured it."
+            "Everything together took {minutes:.1} minutes on the machine that measured it."
         )
     }
 
@@ -762,5 +762,112 @@ fn direction(found: Option<Difference>) -> String {
         Some(found) if !found.is_clear() => format!("not clear ({:+.3})", found.mean),
         Some(found) if found.mean > 0. => format!("up ({:+.3})", found.mean),
         Some(found) => format!("down ({:+.3})", found.mean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn score(mean: f64, low: f64, high: f64) -> Score {
+        Score {
+            mean,
+            interval: [low, high],
+            items: 100,
+        }
+    }
+
+    #[test]
+    fn a_verdict_says_how_sure_it_is() {
+        use Limit::{AtLeast, AtMost};
+        for (limit, (mean, low, high), verdict) in [
+            (AtLeast(0.9), (0.95, 0.92, 0.97), Verdict::Met),
+            (AtLeast(0.9), (0.9, 0.9, 0.9), Verdict::Met),
+            (AtLeast(0.9), (0.91, 0.88, 0.94), Verdict::MetNotSurely),
+            (AtLeast(0.9), (0.89, 0.86, 0.92), Verdict::MissedNotSurely),
+            (AtLeast(0.9), (0.5, 0.4, 0.6), Verdict::Missed),
+            (AtMost(0.65), (0.5, 0.4, 0.6), Verdict::Met),
+            (AtMost(0.65), (0.64, 0.6, 0.68), Verdict::MetNotSurely),
+            (AtMost(0.65), (0.66, 0.62, 0.7), Verdict::MissedNotSurely),
+            (AtMost(0.65), (0.8, 0.7, 0.9), Verdict::Missed),
+        ] {
+            let found = Verdict::of(limit, &score(mean, low, high));
+            assert_eq!(found, verdict, "{mean} {limit}");
+            assert_eq!(found.is_met(), limit.is_met_by(mean));
+        }
+    }
+
+    fn only_clipseg() -> Quality {
+        let mut quality = Quality {
+            fast: false,
+            painting: Painting::default(),
+            counts: Counts::FULL,
+            clip: None,
+            vqa: None,
+            sd: None,
+            clipseg: Some(ClipSegQuality {
+                mean_iou: score(0.61, 0.59, 0.63),
+                best_threshold: 0.35,
+                mean_iou_at_chosen: score(0.6, 0.58, 0.62),
+                chosen_threshold: 0.4,
+                cumulative_iou: 0.7,
+                scenes: 500,
+            }),
+            swap: None,
+            bars: Vec::new(),
+            seconds: BTreeMap::from([("clipseg".to_owned(), 90.)]),
+            weights: BTreeMap::from([("clipseg".to_owned(), json!({ "a.json": "00" }))]),
+        };
+        quality.set_bars();
+        quality
+    }
+
+    #[test]
+    fn the_page_tells_what_was_measured_and_no_more() {
+        let quality = only_clipseg();
+        let page = quality.page();
+        for part in [
+            "| mini-clipseg | mean IoU of ordinary phrases at the best threshold | at least 0.60 \
+             | 0.610 (0.590 to 0.630) | pass, but the interval reaches beyond the bar |",
+            "1 of 1 bars are met.",
+            "| 0.40, chosen on validation scenes | 0.600 (0.580 to 0.620) | 100 |",
+            "took 1.5 minutes",
+        ] {
+            assert!(page.contains(part), "{part:?} is not in\n{page}");
+        }
+        for part in ["mini-sd\n", "fast run", "mini-vqa\n", "direction", "NaN"] {
+            assert!(!page.contains(part), "{part:?} is in\n{page}");
+        }
+        let fast = Quality {
+            fast: true,
+            ..quality
+        };
+        assert!(fast.page().contains("fast run"));
+    }
+
+    #[test]
+    fn the_numbers_of_a_model_stand_under_its_folder() {
+        let found = only_clipseg().json().unwrap();
+        assert_eq!(found["clipseg"]["mean_iou"]["mean"], 0.61);
+        assert_eq!(found["bars"][0]["verdict"], "met-not-surely");
+        assert_eq!(found["bars"][0]["bar"]["at_least"], 0.6);
+        assert_eq!(found["weights"]["clipseg"]["a.json"], "00");
+        assert!(found["sd"].is_null() && found["clip"].is_null());
+    }
+
+    #[test]
+    fn a_direction_is_told_only_where_it_is_clear() {
+        let told = |low: f64, high: f64| {
+            direction(Some(Difference {
+                mean: (low + high) / 2.,
+                interval: [low, high],
+                p_value: 0.5,
+            }))
+        };
+        assert_eq!(told(0.1, 0.3), "up (+0.200)");
+        assert_eq!(told(-0.3, -0.1), "down (-0.200)");
+        assert_eq!(told(-0.1, 0.3), "not clear (+0.100)");
+        assert_eq!(direction(None), "not compared");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::painter::{paint, request};
 use super::score::{Score, as_number};
 use super::tree::STOCK;
-use super::{Bench, PROMPTS_SEED, Section, ask};
+use super::{Bench, PROMPTS_SEED, Section, ask, digest};
 use crate::MiniError;
 
 /// Whether pictures show what was asked for. Prompts are what is drawn for the intervals.
@@ -131,7 +131,11 @@ pub(super) fn requests(prompts: &[AffirmativePrompt]) -> Vec<PictureRequest> {
 pub(super) fn measure(bench: &Bench) -> Result<Option<SdQuality>, MiniError> {
     let prompts = language::affirmative_prompts(PROMPTS_SEED, bench.counts.prompts);
     let all: Vec<Vec<Check>> = prompts.iter().map(checks).collect();
-    let settings = json!({ "prompts": prompts.len(), "painting": bench.painting });
+    let settings = json!({
+        "prompts": prompts.len(),
+        "asked": digest(&(&prompts, &all))?,
+        "painting": bench.painting,
+    });
     let answers = bench.part(Section::Sd, "sd", &["sd", "vqa"], settings, || {
         let model = bench.tree.sd(STOCK)?;
         let pictures = paint(&model, &requests(&prompts), &bench.painting)?;

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use negkit_metrics::{NegAnswers, mcnemar_exact, neg_score, tifa_score};
 use negkit_world::Scene;
-use negkit_world::language::{self, NegationKind, NegationPrompt};
+use negkit_world::language::{self, NegationKind, NegationPrompt, TifaItem};
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::clip::McNemarResult;
-use super::clipseg::{Asked, PhraseIous, chosen_threshold, mark, ordinary};
+use super::clipseg::{Asked, PhraseIous, chosen_threshold, digest_of_asked, mark, ordinary};
 use super::painter::{paint, request};
 use super::score::{Difference, Score, as_number};
 use super::tree::{STOCK, Tree};
-use super::{Bench, PROMPTS_SEED, Section, ask, test_scenes};
+use super::{Bench, PROMPTS_SEED, Section, ask, digest, test_scenes};
 use crate::MiniError;
 use crate::gallery::draw;
 use crate::recipe;
@@ -194,8 +194,7 @@ fn negations(
 }
 
 /// Paints TIFA's prompts and asks all their questions: 1 for a right answer, else 0.
-fn tifa(bench: &Bench, encoder: &str) -> Result<Vec<Vec<f64>>, MiniError> {
-    let items = language::tifa_items(TIFA_SEED, bench.counts.tifa_prompts);
+fn tifa(bench: &Bench, encoder: &str, items: &[TifaItem]) -> Result<Vec<Vec<f64>>, MiniError> {
     let requests: Vec<_> = items
         .iter()
         .zip(TIFA_NOISE..)
@@ -232,18 +231,52 @@ fn referring(scenes: usize, negated: bool) -> Vec<Asked> {
     asked.collect()
 }
 
-fn marked(bench: &Bench, encoder: &str, threshold: f32) -> Result<Marked, MiniError> {
+/// All that is asked of every encoder.
+struct Questions {
+    negations: Vec<NegationPrompt>,
+    tifa: Vec<TifaItem>,
+    /// None without mini-clipseg: then pictures alone are compared.
+    masks: Option<MaskQuestions>,
+}
+
+struct MaskQuestions {
+    threshold: f32,
+    ordinary: Vec<Asked>,
+    referring: Vec<Asked>,
+    negated: Vec<Asked>,
+}
+
+impl Questions {
+    fn of(bench: &Bench) -> Result<Self, MiniError> {
+        let threshold = match bench.tree.has("clipseg") {
+            true => chosen_threshold(bench, Section::Swap)?,
+            false => None,
+        };
+        let scenes = || test_scenes(bench.counts.phrase_scenes).into_iter();
+        Ok(Self {
+            negations: some_prompts(bench.counts.negation_prompts),
+            tifa: language::tifa_items(TIFA_SEED, bench.counts.tifa_prompts),
+            masks: threshold.map(|threshold| MaskQuestions {
+                threshold,
+                // One each, so that phrases are independent of each other.
+                ordinary: scenes().map(|scene| ordinary(scene, 1)).collect(),
+                referring: referring(bench.counts.referring_scenes, false),
+                negated: referring(bench.counts.referring_scenes, true),
+            }),
+        })
+    }
+}
+
+fn marked(bench: &Bench, encoder: &str, masks: &MaskQuestions) -> Result<Marked, MiniError> {
     let model = bench.tree.clipseg(encoder)?;
-    let iou = |asked: Vec<Asked>| match asked.iter().all(|(_, phrases)| phrases.is_empty()) {
+    let iou = |asked: &[Asked]| match asked.iter().all(|(_, phrases)| phrases.is_empty()) {
         true => Ok(None),
-        false => mark(&model, &asked, threshold).map(Some),
+        false => mark(&model, asked, masks.threshold).map(Some),
     };
-    let scenes = test_scenes(bench.counts.phrase_scenes).into_iter();
     Ok(Marked {
-        // One each, so that phrases are independent of each other.
-        ordinary: iou(scenes.map(|scene| ordinary(scene, 1)).collect())?,
-        referring: iou(referring(bench.counts.referring_scenes, false))?,
-        negated: iou(referring(bench.counts.referring_scenes, true))?,
+        ordinary: iou(&masks.ordinary)?,
+        referring: iou(&masks.referring)?,
+        negated: iou(&masks.negated)?,
     })
 }
 
@@ -252,67 +285,69 @@ pub(super) fn measure(
     bench: &Bench,
     encoders: &[&'static str],
 ) -> Result<Option<SwapQuality>, MiniError> {
-    let prompts = some_prompts(bench.counts.negation_prompts);
-    // Without mini-clipseg, pictures alone are compared.
-    let threshold = match bench.tree.has("clipseg") {
-        true => chosen_threshold(bench, Section::Swap)?,
-        false => None,
-    };
+    let questions = Questions::of(bench)?;
     let mut found: Vec<Found> = Vec::new();
     for name in [STOCK].into_iter().chain(encoders.iter().copied()) {
-        found.extend(measure_encoder(bench, name, &prompts, threshold)?);
+        found.extend(measure_encoder(bench, name, &questions)?);
     }
     let Some(stock) = found.first().filter(|found| found.name == STOCK) else {
         return Ok(None);
     };
     let summaries = found
         .iter()
-        .map(|one| summary(bench, one, stock, &prompts))
+        .map(|one| summary(bench, one, stock, &questions))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Some(SwapQuality {
         encoders: summaries,
-        negation_prompts: prompts.len(),
+        negation_prompts: questions.negations.len(),
         pictures_each: bench.counts.pictures_each,
-        threshold,
-        prompts: rows(&prompts, &found)?,
+        threshold: questions.masks.as_ref().map(|masks| masks.threshold),
+        prompts: rows(&questions.negations, &found)?,
     }))
 }
 
 fn measure_encoder(
     bench: &Bench,
     name: &'static str,
-    prompts: &[NegationPrompt],
-    threshold: Option<f32>,
+    questions: &Questions,
 ) -> Result<Option<Found>, MiniError> {
     let with = |models: &[&'static str]| -> Vec<&'static str> {
         let own = (name != STOCK).then(|| Tree::encoder_folder(name));
         models.iter().copied().chain(own).collect()
     };
     let settings = json!({
-        "prompts": prompts.len(),
+        "prompts": questions.negations.len(),
+        "asked": digest(&questions.negations)?,
         "pictures": bench.counts.pictures_each,
         "painting": bench.painting,
     });
     let part = |kind: &str| format!("swap-{kind}-{name}");
     let painted = with(&["sd", "vqa"]);
     let neg = bench.part(Section::Swap, &part("neg"), &painted, settings, || {
-        negations(bench, name, prompts)
+        negations(bench, name, &questions.negations)
     })?;
-    let settings = json!({ "prompts": bench.counts.tifa_prompts, "painting": bench.painting });
+    let settings = json!({
+        "prompts": questions.tifa.len(),
+        "asked": digest(&questions.tifa)?,
+        "painting": bench.painting,
+    });
     let tifa = bench.part(Section::Swap, &part("tifa"), &painted, settings, || {
-        tifa(bench, name)
+        tifa(bench, name, &questions.tifa)
     })?;
-    let marked = match threshold {
+    let marked = match &questions.masks {
         None => None,
-        Some(threshold) => {
+        Some(masks) => {
+            let asked = [&masks.ordinary, &masks.referring, &masks.negated];
+            let asked = asked.into_iter().map(|asked| digest_of_asked(asked));
             let settings = json!({
                 "scenes": bench.counts.phrase_scenes,
                 "referring": bench.counts.referring_scenes,
-                "threshold": threshold,
+                "asked": asked.collect::<Result<Vec<_>, _>>()?,
+                "threshold": masks.threshold,
             });
             let models = with(&["clipseg"]);
             bench.part(Section::Swap, &part("masks"), &models, settings, || {
-                marked(bench, name, threshold)
+                marked(bench, name, masks)
             })?
         }
     };
@@ -332,7 +367,7 @@ fn summary(
     bench: &Bench,
     found: &Found,
     stock: &Found,
-    prompts: &[NegationPrompt],
+    questions: &Questions,
 ) -> Result<EncoderSwap, MiniError> {
     let own = neg_score(&found.neg).map_err(MiniError::other)?;
     let theirs = neg_score(&stock.neg).map_err(MiniError::other)?;
@@ -358,10 +393,9 @@ fn summary(
             Some(test.into())
         }
     };
-    let kinds = prompts.iter().zip(&own.prompts);
+    let kinds = questions.negations.iter().zip(&own.prompts);
     let kinds = kinds.map(|(prompt, score)| (kind_name(prompt.kind).to_owned(), score.score));
-    let items = language::tifa_items(TIFA_SEED, bench.counts.tifa_prompts);
-    let types = items.iter().flat_map(|item| &item.questions);
+    let types = questions.tifa.iter().flat_map(|item| &item.questions);
     let types = types.map(|question| question.element_type.clone());
     Ok(EncoderSwap {
         encoder: found.name.to_owned(),

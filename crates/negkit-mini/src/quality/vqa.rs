@@ -17,7 +17,9 @@ use super::painter::paint;
 use super::score::{Score, as_number};
 use super::sd::requests;
 use super::tree::STOCK;
-use super::{Bench, PROMPTS_SEED, Section, ask, pictures_of, test_scenes};
+use super::{
+    Bench, PROMPTS_SEED, Section, ask, digest, digest_of_scenes, pictures_of, test_scenes,
+};
 use crate::MiniError;
 use crate::gallery::draw;
 
@@ -190,78 +192,88 @@ fn sightings(
 pub(super) fn measure(
     bench: &Bench,
 ) -> Result<Option<(VqaQuality, Option<DetectorQuality>)>, MiniError> {
-    let settings = json!({ "scenes": bench.counts.question_scenes });
-    let judged = bench.part(
-        Section::Vqa,
-        "vqa-scenes",
-        &["vqa"],
-        settings.clone(),
-        || on_scenes(bench),
-    )?;
+    let scenes = test_scenes(bench.counts.question_scenes);
+    let questions: Vec<Vec<language::Question>> = scenes
+        .iter()
+        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
+        .collect();
+    let settings = json!({
+        "scenes": scenes.len(),
+        "asked": digest_of_scenes(&scenes, &questions)?,
+    });
+    let judged = bench.part(Section::Vqa, "vqa-scenes", &["vqa"], settings, || {
+        judge(bench, &scenes, questions)
+    })?;
     let Some(judged) = judged else {
         return Ok(None);
     };
     let mut quality = accuracy(bench, &judged)?;
-    let models = ["vqa", "detector"];
-    let on_scenes = bench.part(Section::Vqa, "detector-scenes", &models, settings, || {
-        let scenes = test_scenes(bench.counts.question_scenes);
-        let kinds: Vec<Vec<(Kind, bool)>> = scenes
-            .iter()
-            .map(|scene| {
-                let mut rng = draw("quality-kinds", scene.seed);
-                kinds_to_check(&kinds_of_scene(scene), Some(scene.place), &mut rng)
-            })
-            .collect();
-        let (vqa, detector) = (bench.tree.vqa()?, bench.tree.detector()?);
-        sightings(&vqa, &detector, &pictures_of(&scenes), &kinds)
-    })?;
-    let painted_settings =
-        json!({ "pictures": bench.counts.checked_pictures, "painting": bench.painting });
-    let models = ["vqa", "detector", "sd"];
-    let on_painted = bench.part(
-        Section::Vqa,
-        "vqa-painted",
-        &models,
-        painted_settings,
-        || {
-            let prompts =
-                language::affirmative_prompts(PROMPTS_SEED, bench.counts.checked_pictures);
-            let kinds: Vec<Vec<(Kind, bool)>> = (0..)
-                .zip(&prompts)
-                .map(|(i, prompt)| {
-                    let mut rng = draw("quality-painted", i);
-                    kinds_to_check(&kinds_of_prompt(prompt), prompt.place, &mut rng)
-                })
-                .collect();
-            let model = bench.tree.sd(STOCK)?;
-            let pictures = paint(&model, &requests(&prompts), &bench.painting)?;
-            let (vqa, detector) = (bench.tree.vqa()?, bench.tree.detector()?);
-            sightings(&vqa, &detector, &pictures, &kinds)
-        },
-    )?;
+    let on_scenes = sightings_on_scenes(bench, &scenes)?;
+    let on_painted = sightings_on_painted(bench)?;
     quality.agreement = checked(bench, on_painted.as_deref())?;
     quality.agreement_on_scenes = checked(bench, on_scenes.as_deref())?;
     let detector = on_scenes.map(|found| detector_quality(bench, &found));
     Ok(Some((quality, detector.transpose()?.flatten())))
 }
 
-/// mini-vqa's answers to the questions about every test scene.
-fn on_scenes(bench: &Bench) -> Result<Vec<Vec<Judged>>, MiniError> {
-    let scenes = test_scenes(bench.counts.question_scenes);
-    let questions: Vec<Vec<language::Question>> = scenes
+/// Both judges on test scenes.
+fn sightings_on_scenes(
+    bench: &Bench,
+    scenes: &[Scene],
+) -> Result<Option<Vec<Vec<Sighting>>>, MiniError> {
+    let kinds: Vec<Vec<(Kind, bool)>> = scenes
         .iter()
-        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
+        .map(|scene| {
+            let mut rng = draw("quality-kinds", scene.seed);
+            kinds_to_check(&kinds_of_scene(scene), Some(scene.place), &mut rng)
+        })
         .collect();
+    let settings = json!({
+        "scenes": scenes.len(),
+        "asked": digest_of_scenes(scenes, &kinds)?,
+    });
+    let models = ["vqa", "detector"];
+    bench.part(Section::Vqa, "detector-scenes", &models, settings, || {
+        let (vqa, detector) = (bench.tree.vqa()?, bench.tree.detector()?);
+        sightings(&vqa, &detector, &pictures_of(scenes), &kinds)
+    })
+}
+
+/// Both judges on what mini-sd paints of prompts without a negation.
+fn sightings_on_painted(bench: &Bench) -> Result<Option<Vec<Vec<Sighting>>>, MiniError> {
+    let prompts = language::affirmative_prompts(PROMPTS_SEED, bench.counts.checked_pictures);
+    let kinds: Vec<Vec<(Kind, bool)>> = (0..)
+        .zip(&prompts)
+        .map(|(i, prompt)| {
+            let mut rng = draw("quality-painted", i);
+            kinds_to_check(&kinds_of_prompt(prompt), prompt.place, &mut rng)
+        })
+        .collect();
+    let settings = json!({
+        "pictures": prompts.len(),
+        "asked": digest(&(&prompts, &kinds))?,
+        "painting": bench.painting,
+    });
+    let models = ["vqa", "detector", "sd"];
+    bench.part(Section::Vqa, "vqa-painted", &models, settings, || {
+        let model = bench.tree.sd(STOCK)?;
+        let pictures = paint(&model, &requests(&prompts), &bench.painting)?;
+        let (vqa, detector) = (bench.tree.vqa()?, bench.tree.detector()?);
+        sightings(&vqa, &detector, &pictures, &kinds)
+    })
+}
+
+/// mini-vqa's answers to the questions about every scene.
+fn judge(
+    bench: &Bench,
+    scenes: &[Scene],
+    questions: Vec<Vec<language::Question>>,
+) -> Result<Vec<Vec<Judged>>, MiniError> {
     let texts: Vec<Vec<String>> = questions
         .iter()
         .map(|of_one| of_one.iter().map(|q| q.text.clone()).collect())
         .collect();
-    let answers = ask(
-        &bench.tree.vqa()?,
-        &pictures_of(&scenes),
-        &texts,
-        "answered",
-    )?;
+    let answers = ask(&bench.tree.vqa()?, &pictures_of(scenes), &texts, "answered")?;
     let pairs = questions.into_iter().zip(answers);
     Ok(pairs
         .map(|(questions, answers)| {
