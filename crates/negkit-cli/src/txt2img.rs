@@ -46,11 +46,11 @@ pub struct Txt2ImgArgs {
     /// What the pictures shall keep away from.
     #[arg(long, default_value = "", value_name = "PROMPT")]
     negative_prompt: String,
-    /// Inference steps; 50 if not given, 30 for the small model.
+    /// Inference steps; 50 if not given, 20 for the small model.
     #[arg(long)]
     steps: Option<usize>,
     /// Weight of the prompt against the negative prompt; 1 or less turns guidance off. 7.5 if not
-    /// given, 4 for the small model.
+    /// given, 3 for the small model.
     #[arg(long)]
     guidance_scale: Option<f64>,
     /// Width in pixels, a multiple of 8; what the model was trained for if not given.

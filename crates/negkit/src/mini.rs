@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Models, Result};
 
-/// Inference steps that the small pipeline is measured with.
-pub const STEPS: usize = 30;
-/// Guidance that the small pipeline is measured with.
-pub const GUIDANCE_SCALE: f64 = 4.;
+/// Inference steps of the small pipeline where nothing else is said.
+pub const STEPS: usize = 20;
+/// Guidance scale of the small pipeline where nothing else is said.
+pub const GUIDANCE_SCALE: f64 = 3.;
 
 /// The small pipeline in Stable Diffusion's layout.
 pub const STABLE_DIFFUSION: &str = "sd";

@@ -85,6 +85,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_negkit"));
         let removed = [
             "NEGKIT_WEIGHTS",
+            "CARGO_MANIFEST_DIR",
             "HF_ENDPOINT",
             "HF_TOKEN",
             "HF_HUB_CACHE",

@@ -24,6 +24,8 @@ fn every_command_has_help() {
         "mini train",
         "mini export",
         "mini verify",
+        "mini quality",
+        "mini paint",
         "completions",
     ];
     for command in commands {

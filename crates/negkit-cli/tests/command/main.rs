@@ -8,5 +8,6 @@ mod encoders;
 mod interface;
 mod mini;
 mod segment;
+mod small;
 mod txt2img;
 mod world;
