@@ -17,7 +17,7 @@
 //! use negkit_vqa::{QuestionAnswerer, mini::MiniVqa};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let vqa = MiniVqa::load("weights/mini/mini-vqa", &Compute::cpu())?;
+//! let vqa = MiniVqa::load("weights/mini/vqa", &Compute::cpu())?;
 //! let picture = negkit_image::open_rgb("room.png", &Default::default())?;
 //! for answer in vqa.answer(&picture, &["is there a chair?", "what place is this?"])? {
 //!     println!("{} ({:?})", answer.text, answer.confidence);
