@@ -29,6 +29,9 @@ fn panel(scene: &Scene, side: u32) -> Panel {
 /// All that is in a scene, tersely: "park: large running brown dog; sun".
 pub fn inventory(scene: &Scene) -> String {
     let things: Vec<String> = scene.things.iter().map(describe).collect();
+    if things.is_empty() {
+        return format!("{}, empty", scene.place);
+    }
     format!("{}: {}", scene.place, things.join("; "))
 }
 
@@ -40,8 +43,14 @@ fn describe(thing: &Thing) -> String {
         Size::Normal => {}
     }
     words.extend(thing.state.map(|state| state.name()));
-    words.extend(thing.colour.map(|colour| colour.name()));
-    words.push(thing.kind.name());
+    let colour = thing.colour.map(|colour| colour.name());
+    if thing.kind.is_person() {
+        words.push(thing.kind.name());
+        words.extend(colour.into_iter().flat_map(|colour| ["in", colour]));
+    } else {
+        words.extend(colour);
+        words.push(thing.kind.name());
+    }
     let mut text = words.join(" ");
     for (index, worn) in thing.worn.iter().enumerate() {
         text += if index == 0 { " with " } else { ", " };
@@ -75,8 +84,10 @@ mod tests {
         let scene = Scene::compose(3, Place::Beach, &[man]);
         assert_eq!(
             inventory(&scene),
-            "beach: large sitting red man with blue hat, glasses"
+            "beach: large sitting man in red with blue hat, glasses"
         );
+        let empty = Scene::compose(3, Place::Beach, &[]);
+        assert_eq!(inventory(&empty), "beach, empty");
     }
 
     #[test]
