@@ -5,11 +5,10 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use negkit_diffusion::vae::{Vae, VaeTiling};
 use negkit_nn::{AttentionBudget, Compute, Products};
-use negkit_text::ClipFiles;
 use negkit_text::tokenizer::ClipTokenizer;
-use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa, store_from_clip};
-use negkit_train::{TrainError, train};
-use negkit_vqa::mini::{MiniVqaConfig, QuestionConfig};
+use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa};
+use negkit_train::{ParamStore, TrainError, train};
+use negkit_vqa::mini::MiniVqaConfig;
 use negkit_world::language;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +16,7 @@ use rand_distr::{Distribution, StandardNormal};
 use serde_json::{Value, json};
 
 use crate::MiniError;
+use crate::detect::cell_labels;
 use crate::gallery::{Gallery, Normalisation, draw};
 use crate::recipe::{self, SEED};
 use crate::stage::Workshop;
@@ -116,16 +116,6 @@ fn blur(channel: &mut [f32], width: usize) {
     }
 }
 
-/// Pictures of -1 to 1 as CLIP's preprocessing gives them.
-pub fn as_clip_sees(pictures: &Tensor) -> candle_core::Result<Tensor> {
-    let Normalisation { mean, std } = Normalisation::CLIP;
-    let per_channel =
-        |values: [f32; 3]| Tensor::new(&values, pictures.device())?.reshape((1, 3, 1, 1));
-    let unit = ((pictures + 1.)? / 2.)?;
-    unit.broadcast_sub(&per_channel(mean)?)?
-        .broadcast_div(&per_channel(std)?)
-}
-
 /// Scenes with questions.
 struct Questions<'a> {
     train: &'a Gallery,
@@ -163,6 +153,7 @@ impl Questions<'_> {
                 texts.push((question.text, question.answer));
             }
         }
+        let (kinds, colours) = cell_labels(gallery, indices, &self.config.vision_config)?;
         let mut pictures = gallery.tensor(indices, Normalisation::SYMMETRIC)?;
         if worn {
             pictures = self.wear.apply(&pictures, rng)?;
@@ -172,7 +163,8 @@ impl Questions<'_> {
             .map(|(question, answer)| (question.as_str(), answer.as_str()))
             .collect();
         VqaBatch::from_words(
-            as_clip_sees(&pictures)?,
+            pictures,
+            (kinds, colours),
             &examples,
             self.config,
             self.tokenizer,
@@ -210,39 +202,37 @@ impl VqaData for Questions<'_> {
 pub fn vqa(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     let settings = recipe::vqa_training();
     let (pictures, each) = recipe::VQA_BATCH;
-    let described = json!({ "training": settings, "pictures": pictures, "questions": each });
-    shop.stage("vqa", &described, &["pictures", "clip", "vae"], |folder| {
-        let clip = shop.path("clip").join("export");
-        let files = ClipFiles::open(&clip).map_err(MiniError::other)?;
-        let tokenizer = ClipTokenizer::from_folder(&clip).map_err(MiniError::other)?;
-        let answers = language::answer_vocabulary();
-        let config = MiniVqaConfig::new(
-            recipe::vision_config(),
-            QuestionConfig {
-                vocab_size: tokenizer.info().vocab_size,
-                hidden_size: recipe::vision_config().hidden_size,
-                intermediate_size: recipe::vision_config().intermediate_size,
-                num_attention_heads: recipe::vision_config().num_attention_heads,
-                ..QuestionConfig::default()
-            },
-            answers.into_iter().map(str::to_owned).collect(),
-        )
-        .map_err(MiniError::other)?;
-        let wear = Wear::open(&shop.path("vae").join("export"))?;
-        let store = store_from_clip(&config, &files, SEED, &Device::Cpu)?;
-        let data = Questions {
-            train: &world.train,
-            held_out: &world.validation,
-            wear: &wear,
-            config: &config,
-            tokenizer: &tokenizer,
-            pictures,
-            each,
-        };
-        let task = VqaTask::new(&store, &config, data)?;
-        train(&store, &task, &settings, &folder.join("training"))?;
-        export_vqa(&store, &config, &clip, &folder.join("export"))?;
-        Ok(())
-    })?;
+    let described = json!({
+        "training": settings,
+        "pictures": pictures,
+        "questions": each,
+        "widths": recipe::VQA_WIDTHS,
+    });
+    shop.stage(
+        "vqa",
+        &described,
+        &["pictures", "tokenizer", "vae"],
+        |folder| {
+            let tokenizer_folder = shop.path("tokenizer");
+            let tokenizer =
+                ClipTokenizer::from_folder(&tokenizer_folder).map_err(MiniError::other)?;
+            let config = recipe::vqa_config(tokenizer.info().vocab_size)?;
+            let wear = Wear::open(&shop.path("vae").join("export"))?;
+            let store = ParamStore::random(SEED + 1, &Device::Cpu);
+            let data = Questions {
+                train: &world.train,
+                held_out: &world.validation,
+                wear: &wear,
+                config: &config,
+                tokenizer: &tokenizer,
+                pictures,
+                each,
+            };
+            let task = VqaTask::new(&store, &config, data)?;
+            train(&store, &task, &settings, &folder.join("training"))?;
+            export_vqa(&store, &config, &tokenizer_folder, &folder.join("export"))?;
+            Ok(())
+        },
+    )?;
     Ok(())
 }

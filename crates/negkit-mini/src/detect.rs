@@ -3,7 +3,7 @@
 //! It checks what mini-vqa says of a painted picture, so that it shares nothing with it: neither
 //! text nor weights nor architecture, and no CLIP.
 
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 use negkit_train::tasks::detector::{
     DetectorBatch, DetectorData, DetectorTask, PixelLabels, export_detector,
 };
@@ -63,6 +63,13 @@ impl Labels {
         labels
     }
 
+    fn of_pixels(&self) -> PixelLabels<'_> {
+        PixelLabels {
+            kinds: &self.kinds,
+            colours: &self.colours,
+        }
+    }
+
     fn fill(&mut self, mask: &[bool], kind: u32, colour: u32) {
         let labels = self.kinds.iter_mut().zip(&mut self.colours);
         for ((to_kind, to_colour), _) in labels.zip(mask).filter(|(_, covered)| **covered) {
@@ -93,6 +100,30 @@ impl Labels {
     }
 }
 
+/// Kind and colour of every cell of scenes' pictures, as a detector of `config` learns them.
+pub(crate) fn cell_labels(
+    gallery: &Gallery,
+    indices: &[usize],
+    config: &DetectorConfig,
+) -> Result<(Vec<u32>, Vec<u32>), TrainError> {
+    let labels = rendered(gallery, indices);
+    let labels: Vec<PixelLabels<'_>> = labels.iter().map(Labels::of_pixels).collect();
+    // Of a batch only the labels are wanted here.
+    let none = Tensor::zeros((labels.len(), 1), DType::F32, &Device::Cpu)?;
+    let batch = DetectorBatch::from_pixels(none, &labels, config, SHARE)?;
+    Ok((batch.kinds, batch.colours))
+}
+
+/// Labels are rendered anew each time: that takes less than a thousandth of a second a picture, and
+/// those of all scenes would fill the memory.
+fn rendered(gallery: &Gallery, indices: &[usize]) -> Vec<Labels> {
+    let labels = indices.par_iter().map(|&i| {
+        let scene = gallery.scene(i);
+        Labels::of(scene, &render(scene, SIDE))
+    });
+    labels.collect()
+}
+
 /// Scenes with the truth of their pixels.
 struct LabelledScenes<'a> {
     train: &'a Gallery,
@@ -110,26 +141,12 @@ impl LabelledScenes<'_> {
         indices: &[usize],
         wear: Option<&mut ChaCha8Rng>,
     ) -> Result<DetectorBatch, TrainError> {
-        // Labels are rendered anew each time: that takes less than a thousandth of a second a
-        // picture, and those of all scenes would fill the memory.
-        let labels: Vec<Labels> = indices
-            .par_iter()
-            .map(|&i| {
-                let scene = gallery.scene(i);
-                Labels::of(scene, &render(scene, SIDE))
-            })
-            .collect();
+        let labels = rendered(gallery, indices);
         let mut pixels = gallery.tensor(indices, Normalisation::SYMMETRIC)?;
         if let Some(rng) = wear {
             pixels = self.wear.apply(&pixels, rng)?;
         }
-        let labels: Vec<PixelLabels<'_>> = labels
-            .iter()
-            .map(|labels| PixelLabels {
-                kinds: &labels.kinds,
-                colours: &labels.colours,
-            })
-            .collect();
+        let labels: Vec<PixelLabels<'_>> = labels.iter().map(Labels::of_pixels).collect();
         DetectorBatch::from_pixels(pixels, &labels, self.config, SHARE)
     }
 }

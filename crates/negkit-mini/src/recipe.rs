@@ -13,7 +13,8 @@ use negkit_train::tasks::segmentation::SegmentationSettings;
 use negkit_train::tasks::vae::VaeSettings;
 use negkit_train::{Keep, Schedule, TrainSettings};
 use negkit_vqa::detector::DetectorConfig;
-use negkit_world::language::CaptionStyle;
+use negkit_vqa::mini::{MiniVqaConfig, QuestionConfig};
+use negkit_world::language::{self, CaptionStyle};
 use negkit_world::{Colour, Kind};
 use serde::Serialize;
 
@@ -225,12 +226,36 @@ pub fn clipseg_training() -> (TrainSettings, SegmentationSettings) {
 /// Pictures a step of mini-vqa, and questions a picture.
 pub const VQA_BATCH: (usize, usize) = (64, 6);
 
+/// Channels of mini-vqa's vision part at strides 1, 2, 4 and 8.
+pub const VQA_WIDTHS: [usize; 4] = [24, 48, 96, 128];
+
+/// Sizes and answers of mini-vqa.
+///
+/// # Errors
+/// When the language had an answer twice.
+pub fn vqa_config(vocab_size: usize) -> Result<MiniVqaConfig, MiniError> {
+    let vision = DetectorConfig {
+        widths: VQA_WIDTHS,
+        ..detector_config()?
+    };
+    let question = QuestionConfig {
+        vocab_size,
+        hidden_size: 128,
+        intermediate_size: 512,
+        num_attention_heads: 4,
+        ..QuestionConfig::default()
+    };
+    let answers = language::answer_vocabulary();
+    let answers = answers.into_iter().map(str::to_owned).collect();
+    MiniVqaConfig::new(vision, question, answers).map_err(MiniError::other)
+}
+
 /// mini-vqa.
 pub fn vqa_training() -> TrainSettings {
     TrainSettings {
         weight_decay: 0.05,
         parts: 8,
-        ..training(1800, 7e-4, 120)
+        ..training(1300, 1e-3, 80)
     }
 }
 
@@ -293,8 +318,8 @@ pub fn fine_tuning() -> (TrainSettings, FineTuning) {
 }
 
 /// Inference steps of mini-sd where nothing else is said.
-pub const SAMPLING_STEPS: usize = 20;
+pub const SAMPLING_STEPS: usize = negkit::mini::STEPS;
 /// Guidance scale of mini-sd where nothing else is said.
-pub const GUIDANCE: f64 = 3.;
+pub const GUIDANCE: f64 = negkit::mini::GUIDANCE_SCALE;
 /// Pictures that are painted at a time; they do not depend on it.
 pub const PAINTED_AT_A_TIME: usize = 32;

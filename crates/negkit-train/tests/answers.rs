@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use image::{Rgb, RgbImage};
-use negkit_clip::{ClipVisionConfig, ClipVisionTower};
 use negkit_image::PicturePreprocessor;
 use negkit_nn::Compute;
-use negkit_text::ClipFiles;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::detector::{
     DetectorBatch, DetectorData, DetectorTask, PixelLabels, export_detector,
 };
-use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa, store_from_clip};
+use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa};
 use negkit_train::{ParamStore, Task, TrainError, TrainSettings, train};
 use negkit_vqa::QuestionAnswerer;
 use negkit_vqa::detector::{DetectorConfig, MiniDetector};
@@ -64,15 +62,10 @@ fn pixel_values(preprocess: &PicturePreprocessor, pictures: &[RgbImage]) -> Tens
 }
 
 fn vqa_config() -> MiniVqaConfig {
-    let vision = ClipVisionConfig {
-        hidden_size: 32,
-        intermediate_size: 64,
-        projection_dim: 32,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
+    let vision = DetectorConfig {
         image_size: SIDE as usize,
-        patch_size: 8,
-        ..ClipVisionConfig::default()
+        widths: [8, 16, 24, 32],
+        ..DetectorConfig::new(vec!["ground".to_owned()], Vec::new()).unwrap()
     };
     let question = QuestionConfig {
         vocab_size: 400,
@@ -99,7 +92,7 @@ impl Colours {
         Self {
             config: vqa_config(),
             tokenizer: ClipTokenizer::from_folder(tokenizer_folder()).unwrap(),
-            preprocess: PicturePreprocessor::clip(SIDE),
+            preprocess: vqa_config().vision_config.preprocess(),
         }
     }
 
@@ -119,7 +112,9 @@ impl Colours {
             examples.push((asked.as_str(), answer));
         }
         let pixels = pixel_values(&self.preprocess, &pictures);
-        VqaBatch::from_words(pixels, &examples, &self.config, &self.tokenizer)
+        let cells = picks.len() * self.config.vision_config.grid().pow(2);
+        let labels = (vec![1; cells], vec![0; cells]);
+        VqaBatch::from_words(pixels, labels, &examples, &self.config, &self.tokenizer)
     }
 }
 
@@ -174,7 +169,7 @@ fn a_mini_vqa_learns_and_answers_the_same_from_its_folder() {
         assert_eq!(answers[0].text, *name);
         assert_eq!(answers[1].text, is_white);
 
-        let pixels = pixel_values(&PicturePreprocessor::clip(SIDE), &[picture]);
+        let pixels = pixel_values(&config.vision_config.preprocess(), &[picture]);
         let logits = task.model().forward(&pixels, &ids).unwrap();
         let expected = candle_nn::ops::softmax(&logits, 1).unwrap();
         let expected: Vec<Vec<f32>> = expected.to_vec2().unwrap();
@@ -184,42 +179,6 @@ fn a_mini_vqa_learns_and_answers_the_same_from_its_folder() {
             assert!((answer.confidence.unwrap() - largest).abs() < 5e-3);
         }
     }
-}
-
-#[test]
-fn a_vqa_starts_from_the_vision_tower_of_a_clip() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = vqa_config();
-    let source = ParamStore::random(77, &Device::Cpu);
-    ClipVisionTower::load(&source.params(), &config.vision_config).unwrap();
-    let weights = folder.path().join("model.safetensors");
-    source.save(&weights, DType::F32).unwrap();
-    let clip = ClipFiles::open(&weights).unwrap();
-
-    let store = store_from_clip(&config, &clip, 5, &Device::Cpu).unwrap();
-    let tensors = store.tensors().unwrap();
-    let of_clip = source.tensors().unwrap();
-    for (name, expected) in &of_clip {
-        let (_, found) = tensors.iter().find(|(n, _)| n == name).unwrap();
-        let difference = (found - expected)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .sum_all()
-            .unwrap();
-        assert_eq!(difference.to_scalar::<f32>().unwrap(), 0., "{name}");
-    }
-    assert!(tensors.len() > of_clip.len());
-    // All of it fits, and all of it is trained.
-    VqaTask::new(&store, &config, Colours::new()).unwrap();
-    assert_eq!(store.trainable().len(), tensors.len());
-
-    let mut wider = config;
-    wider.vision_config.intermediate_size = 128;
-    let refused = store_from_clip(&wider, &clip, 5, &Device::Cpu)
-        .err()
-        .unwrap();
-    assert!(refused.to_string().contains("mlp.fc1.weight"), "{refused}");
 }
 
 const DETECTOR_SIDE: usize = 32;

@@ -3,11 +3,10 @@
 
 use candle_core::{DType, Device};
 use image::{Rgb, RgbImage};
-use negkit_clip::ClipVisionConfig;
-use negkit_image::PicturePreprocessor;
 use negkit_nn::{Compute, Params};
 use negkit_text::WeightsSource;
 use negkit_text::tokenizer::ClipTokenizer;
+use negkit_vqa::detector::DetectorConfig;
 use negkit_vqa::mini::{MiniVqa, MiniVqaConfig, MiniVqaModel, QuestionConfig};
 use negkit_vqa::{QuestionAnswerer, VqaError};
 
@@ -15,15 +14,10 @@ use negkit_vqa::{QuestionAnswerer, VqaError};
 const TOLERANCE: f32 = 1e-5;
 
 fn vqa() -> MiniVqa {
-    let vision = ClipVisionConfig {
-        hidden_size: 32,
-        intermediate_size: 64,
-        projection_dim: 32,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
+    let vision = DetectorConfig {
         image_size: 32,
-        patch_size: 8,
-        ..ClipVisionConfig::default()
+        widths: [8, 16, 24, 32],
+        ..DetectorConfig::new(vec!["cat".to_owned()], Vec::new()).unwrap()
     };
     let question = QuestionConfig {
         vocab_size: 49408,
@@ -40,7 +34,7 @@ fn vqa() -> MiniVqa {
     let model = MiniVqaModel::load(&params, &config).unwrap();
     let weights = WeightsSource::new("random weights", None);
     let tokenizer = ClipTokenizer::built_in().unwrap();
-    let preprocess = PicturePreprocessor::clip(32);
+    let preprocess = config.vision_config.preprocess();
     MiniVqa::new(
         model,
         config,
@@ -146,10 +140,10 @@ fn a_configuration_that_contradicts_itself_is_refused() {
     };
     assert!(refused(twice).contains("'yes' twice"));
     assert!(refused(Vec::new()).contains("is empty"));
-    let narrow = ClipVisionConfig {
-        projection_dim: 16,
+    let odd = DetectorConfig {
+        image_size: 30,
         ..good.vision_config.clone()
     };
-    let error = MiniVqaConfig::new(narrow, good.question_config.clone(), good.answers.clone());
-    assert!(error.unwrap_err().to_string().contains("projection_dim"));
+    let error = MiniVqaConfig::new(odd, good.question_config.clone(), good.answers.clone());
+    assert!(error.unwrap_err().to_string().contains("image_size"));
 }

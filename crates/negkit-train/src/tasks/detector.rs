@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use negkit_nn::Ignored;
-use negkit_vqa::detector::{DetectorConfig, DetectorModel};
+use negkit_vqa::detector::{DetectorConfig, DetectorLogits, DetectorModel};
 use serde_json::{Value, json};
 
 use super::classes::{count_right, cross_entropy};
@@ -142,9 +142,9 @@ pub struct DetectorTask<D> {
 }
 
 /// What a batch comes to.
-struct Scores {
+pub(super) struct Scores {
     /// Cross-entropy of kinds, mean over cells, plus that of colours, mean over coloured cells.
-    loss: Tensor,
+    pub(super) loss: Tensor,
     right_kinds: usize,
     right_colours: usize,
     coloured: usize,
@@ -176,34 +176,7 @@ impl<D: DetectorData> DetectorTask<D> {
     fn score(&self, model: &DetectorModel, batch: &DetectorBatch) -> Result<Scores, TrainError> {
         self.check(batch)?;
         let logits = model.forward(&batch.pixels.to_device(&self.device)?)?;
-        let kinds = by_cell(&logits.kinds)?;
-        let wanted = Tensor::new(&batch.kinds[..], &self.device)?;
-        let loss = cross_entropy(&kinds, &wanted)?.mean_all()?;
-        let mut scores = Scores {
-            loss,
-            right_kinds: count_right(&kinds, &batch.kinds)?,
-            right_colours: 0,
-            coloured: 0,
-        };
-        let cells = batch.colours.iter().enumerate();
-        let coloured: Vec<u32> = cells
-            .filter(|(_, c)| **c != 0)
-            .map(|(i, _)| i as u32)
-            .collect();
-        if let (Some(logits), false) = (logits.colours, coloured.is_empty()) {
-            let wanted: Vec<u32> = coloured
-                .iter()
-                .map(|cell| batch.colours[*cell as usize] - 1)
-                .collect();
-            let rows = Tensor::new(&coloured[..], &self.device)?;
-            let colours = by_cell(&logits)?.index_select(&rows, 0)?;
-            let classes = Tensor::new(&wanted[..], &self.device)?;
-            let loss = cross_entropy(&colours, &classes)?.mean_all()?;
-            scores.loss = (scores.loss + loss)?;
-            scores.right_colours = count_right(&colours, &wanted)?;
-            scores.coloured = wanted.len();
-        }
-        Ok(scores)
+        label_scores(&logits, &batch.kinds, &batch.colours)
     }
 
     fn check(&self, batch: &DetectorBatch) -> Result<(), TrainError> {
@@ -294,6 +267,43 @@ impl<D: DetectorData> Task for DetectorTask<D> {
     fn recipe(&self) -> Value {
         json!({ "model": self.config, "data": self.data.recipe() })
     }
+}
+
+/// What labels of cells come to, of as many cells as there are in the logits.
+pub(super) fn label_scores(
+    logits: &DetectorLogits,
+    wanted_kinds: &[u32],
+    wanted_colours: &[u32],
+) -> Result<Scores, TrainError> {
+    let kinds = by_cell(&logits.kinds)?;
+    let device = kinds.device();
+    let wanted = Tensor::new(wanted_kinds, device)?;
+    let loss = cross_entropy(&kinds, &wanted)?.mean_all()?;
+    let mut scores = Scores {
+        loss,
+        right_kinds: count_right(&kinds, wanted_kinds)?,
+        right_colours: 0,
+        coloured: 0,
+    };
+    let cells = wanted_colours.iter().enumerate();
+    let coloured: Vec<u32> = cells
+        .filter(|(_, c)| **c != 0)
+        .map(|(i, _)| i as u32)
+        .collect();
+    if let (Some(logits), false) = (&logits.colours, coloured.is_empty()) {
+        let wanted: Vec<u32> = coloured
+            .iter()
+            .map(|cell| wanted_colours[*cell as usize] - 1)
+            .collect();
+        let rows = Tensor::new(&coloured[..], device)?;
+        let colours = by_cell(logits)?.index_select(&rows, 0)?;
+        let classes = Tensor::new(&wanted[..], device)?;
+        let loss = cross_entropy(&colours, &classes)?.mean_all()?;
+        scores.loss = (scores.loss + loss)?;
+        scores.right_colours = count_right(&colours, &wanted)?;
+        scores.coloured = wanted.len();
+    }
+    Ok(scores)
 }
 
 /// Logits `[n, classes, rows, columns]` as `[n * rows * columns, classes]`.

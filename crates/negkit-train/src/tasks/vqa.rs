@@ -1,18 +1,15 @@
 //! Training of mini-vqa: which answer of a closed list is right.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
-use negkit_checkpoint::Checkpoint;
-use negkit_clip::ClipVisionTower;
-use negkit_nn::{Ignored, Params, TensorSource};
-use negkit_text::ClipFiles;
+use candle_core::{Device, Tensor};
+use negkit_nn::Ignored;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_vqa::mini::{MiniVqaConfig, MiniVqaModel, tokenize_questions};
 use serde_json::{Value, json};
 
 use super::classes::{count_right, cross_entropy};
+use super::detector::label_scores;
 use super::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files, write_model};
 use super::split::chunks;
 use crate::{ParamStore, StepLoss, Task, TrainError};
@@ -29,6 +26,11 @@ pub struct VqaBatch {
     pub questions: Vec<Vec<u32>>,
     /// Index of every question's right answer in the configuration's list.
     pub answers: Vec<u32>,
+    /// Kind and colour of every cell of the pictures, as in a [`DetectorBatch`]: the vision part
+    /// learns them, too. From answers alone it takes ten times as long to see small things.
+    ///
+    /// [`DetectorBatch`]: super::detector::DetectorBatch
+    pub cells: (Vec<u32>, Vec<u32>),
 }
 
 impl VqaBatch {
@@ -39,6 +41,7 @@ impl VqaBatch {
     /// When a question is empty or too long for the model, or it cannot give an answer.
     pub fn from_words(
         pixels: Tensor,
+        cells: (Vec<u32>, Vec<u32>),
         examples: &[(&str, &str)],
         config: &MiniVqaConfig,
         tokenizer: &ClipTokenizer,
@@ -60,6 +63,7 @@ impl VqaBatch {
             questions: tokenize_questions(tokenizer, &questions, positions)
                 .map_err(TrainError::other)?,
             pixels,
+            cells,
         })
     }
 }
@@ -103,7 +107,7 @@ pub struct VqaTask<D> {
 }
 
 impl<D: VqaData> VqaTask<D> {
-    /// A task over the parameters of `store`: random ones, or those of [`store_from_clip`].
+    /// A task over the parameters of `store`.
     ///
     /// # Errors
     /// When the store's tensors do not fit the configuration.
@@ -141,9 +145,20 @@ impl<D: VqaData> VqaTask<D> {
             )));
         }
         let pixels = batch.pixels.to_device(&self.device)?;
-        let logits = model.forward(&pixels, &batch.questions)?;
+        let (pictures, labels) = model.encode_and_label(&pixels)?;
+        let logits = model.answer_logits(&pictures, &batch.questions)?;
         let wanted = Tensor::new(&batch.answers[..], &self.device)?;
-        let loss = cross_entropy(&logits, &wanted)?.mean_all()?;
+        let mut loss = cross_entropy(&logits, &wanted)?.mean_all()?;
+        let (kinds, colours) = &batch.cells;
+        let cells = labels.kinds.elem_count() / labels.kinds.dim(1)?;
+        if (kinds.len(), colours.len()) != (cells, cells) {
+            return Err(TrainError::Task(format!(
+                "has {} kinds and {} colours for {cells} cells in a batch, expected as many",
+                kinds.len(),
+                colours.len()
+            )));
+        }
+        loss = (loss + label_scores(&labels, kinds, colours)?.loss)?;
         Ok((loss, count_right(&logits, &batch.answers)?))
     }
 }
@@ -163,10 +178,17 @@ impl<D: VqaData> Task for VqaTask<D> {
         Ok(pixels
             .into_iter()
             .zip(pairs)
-            .map(|(pixels, (questions, answers))| VqaBatch {
+            .enumerate()
+            .map(|(i, (pixels, (questions, answers)))| VqaBatch {
                 pixels,
                 questions: questions.to_vec(),
                 answers: answers.to_vec(),
+                cells: {
+                    let (kinds, colours) = &batch.cells;
+                    let each = kinds.len() / parts;
+                    let own = i * each..(i + 1) * each;
+                    (kinds[own.clone()].to_vec(), colours[own].to_vec())
+                },
             })
             .collect())
     }
@@ -203,47 +225,18 @@ impl<D: VqaData> Task for VqaTask<D> {
     }
 }
 
-/// Parameters of a mini-vqa whose vision tower is that of `clip` and whose other parts are random.
-///
-/// # Errors
-/// When `clip` has no vision tower of the sizes in the configuration, or the device fails.
-pub fn store_from_clip(
-    config: &MiniVqaConfig,
-    clip: &ClipFiles,
-    seed: u64,
-    device: &Device,
-) -> Result<ParamStore, TrainError> {
-    let of_clip = Params::new(clip.tensors().clone(), DType::F32, device);
-    ClipVisionTower::load(&of_clip, &config.vision_config)?;
-    of_clip.finish("the vision tower of a mini-vqa", ClipFiles::NOT_VISION)?;
-
-    let random = ParamStore::random(seed, device);
-    MiniVqaModel::load(&random.params(), config)?;
-    let start = random.tensors()?.into_iter().map(|(name, value)| {
-        let is_vision = clip.tensors().get(&name).is_some();
-        let value = match is_vision {
-            true => clip.tensors().load(&name, DType::F32, &Device::Cpu)?,
-            false => value,
-        };
-        Ok((name, value))
-    });
-    let start = start.collect::<Result<Vec<_>, TrainError>>()?;
-    ParamStore::from_tensors(Arc::new(Checkpoint::from_tensors(start)?), device)
-}
-
-/// Writes a folder that [`negkit_vqa::mini::MiniVqa::load`] takes: `config.json`, the tokenizer and
-/// `preprocessor_config.json` of the CLIP in the folder `clip`, and the parameters in f16.
+/// Writes a folder that [`negkit_vqa::mini::MiniVqa::load`] takes: `config.json`, the tokenizer in the
+/// folder `tokenizer`, and the parameters in f16.
 ///
 /// # Errors
 /// When a file cannot be read or written.
 pub fn export_vqa(
     store: &ParamStore,
     config: &MiniVqaConfig,
-    clip: &Path,
+    tokenizer: &Path,
     folder: &Path,
 ) -> Result<(), TrainError> {
-    copy_files(clip, folder, &TOKENIZER_FILES)?;
-    copy_files(clip, folder, &["preprocessor_config.json"])?;
+    copy_files(tokenizer, folder, &TOKENIZER_FILES)?;
     let config = format!("{:#}\n", json!(config));
     write_model(store, &config, folder, TRANSFORMERS_WEIGHTS)
 }

@@ -87,7 +87,7 @@ impl DetectorConfig {
         }
     }
 
-    fn check(&self) -> Result<(), VqaError> {
+    pub(crate) fn check(&self) -> Result<(), VqaError> {
         if self.model_type != MODEL_TYPE {
             let found = &self.model_type;
             let error = ConfigError::unsupported(MODEL_TYPE, "model_type", found, MODEL_TYPE);

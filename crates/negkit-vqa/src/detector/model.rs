@@ -72,6 +72,15 @@ impl DetectorModel {
     /// # Errors
     /// When shapes do not fit, or the device fails.
     pub fn forward(&self, pixel_values: &Tensor) -> Result<DetectorLogits> {
+        self.label(&self.see(pixel_values)?)
+    }
+
+    /// What the labels are read off: `[n, 3, side, side]` to `[n, width, side / 4, side / 4]`, of the
+    /// width at stride 4.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or the device fails.
+    pub fn see(&self, pixel_values: &Tensor) -> Result<Tensor> {
         let [full, half, quarter, eighth] = &self.down;
         let [at_half, at_quarter, at_eighth] = &self.blocks;
         let x = at_half.forward(&half.forward(&full.forward(pixel_values)?)?)?;
@@ -80,11 +89,18 @@ impl DetectorModel {
         let (_, _, rows, columns) = near.dims4()?;
         let far = upsample_nearest(&far, (rows, columns))?;
         let x = self.fuse.forward(&Tensor::cat(&[&near, &far], 1)?)?;
-        let x = self.fused.forward(&x)?;
+        self.fused.forward(&x)
+    }
+
+    /// Labels every cell, from what [`DetectorModel::see`] gave.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or the device fails.
+    pub fn label(&self, seen: &Tensor) -> Result<DetectorLogits> {
         Ok(DetectorLogits {
-            kinds: self.kinds.forward(&x)?,
+            kinds: self.kinds.forward(seen)?,
             colours: match &self.colours {
-                Some(head) => Some(head.forward(&x)?),
+                Some(head) => Some(head.forward(seen)?),
                 None => None,
             },
         })

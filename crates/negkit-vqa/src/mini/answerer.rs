@@ -29,8 +29,8 @@ pub struct MiniVqa {
 }
 
 impl MiniVqa {
-    /// Loads a published folder. Without `preprocessor_config.json` pictures are preprocessed as
-    /// for a CLIP of [`image_size`](negkit_clip::ClipVisionConfig::image_size).
+    /// Loads a published folder. Pictures are preprocessed as
+    /// [`DetectorConfig::preprocess`](crate::detector::DetectorConfig::preprocess) says.
     ///
     /// # Errors
     /// When a file cannot be read, or the files do not fit each other.
@@ -42,12 +42,7 @@ impl MiniVqa {
         let params = Params::compute(checkpoint, compute);
         let model = MiniVqaModel::load(&params, &config)?;
         params.finish(MODEL_TYPE, Ignored::default())?;
-        let published = folder.join("preprocessor_config.json");
-        let preprocess = if published.is_file() {
-            PicturePreprocessor::from_file(published)?
-        } else {
-            PicturePreprocessor::clip(config.vision_config.image_size as u32)
-        };
+        let preprocess = config.vision_config.preprocess();
         let tokenizer = ClipTokenizer::from_folder(folder)?;
         Self::new(model, config, tokenizer, preprocess, weights, compute)
     }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use negkit_clip::ClipVisionConfig;
 use negkit_nn::{Activation, ConfigError, read_config};
 use serde::{Deserialize, Serialize};
 
 use crate::VqaError;
+use crate::detector::DetectorConfig;
 use crate::error::check_classes;
 
 /// `model_type` of the configuration.
@@ -17,8 +17,9 @@ pub(super) const MODEL_TYPE: &str = "mini-vqa";
 pub struct MiniVqaConfig {
     /// Always `mini-vqa`.
     pub model_type: String,
-    /// The vision tower.
-    pub vision_config: ClipVisionConfig,
+    /// What looks at the picture: a network like mini-detector's, whose cells are what the question
+    /// encoder attends to. In training it learns to label them, too.
+    pub vision_config: DetectorConfig,
     /// The question encoder.
     pub question_config: QuestionConfig,
     /// Every answer that the model can give, in the order of the classifier's outputs.
@@ -66,9 +67,9 @@ impl MiniVqaConfig {
     /// A model of these parts and answers.
     ///
     /// # Errors
-    /// When the answers are none, or one is listed twice.
+    /// When the answers are none, one is listed twice, or the vision part contradicts itself.
     pub fn new(
-        vision_config: ClipVisionConfig,
+        vision_config: DetectorConfig,
         question_config: QuestionConfig,
         answers: Vec<String>,
     ) -> Result<Self, VqaError> {
@@ -103,17 +104,7 @@ impl MiniVqaConfig {
             let error = ConfigError::unsupported(MODEL_TYPE, "model_type", found, MODEL_TYPE);
             return Err(error.into());
         }
-        // The projected class token stands beside the hidden states of the patches.
-        let vision = &self.vision_config;
-        if vision.projection_dim != vision.hidden_size {
-            return Err(ConfigError::unsupported(
-                MODEL_TYPE,
-                "vision_config.projection_dim",
-                vision.projection_dim,
-                format!("{} (vision_config.hidden_size)", vision.hidden_size),
-            )
-            .into());
-        }
+        self.vision_config.check()?;
         let positions = self.question_config.max_position_embeddings;
         if positions < 3 {
             return Err(ConfigError::unsupported(

@@ -1,17 +1,19 @@
 //! The network of mini-vqa.
 
 use candle_core::{Result, Tensor};
-use negkit_clip::ClipVisionTower;
 use negkit_nn::{
     Activation, AttentionMask, Embedding, LayerNorm, Linear, MultiHeadAttention, Params,
 };
 
 use super::config::{MiniVqaConfig, QuestionConfig};
+use crate::detector::{DetectorLogits, DetectorModel};
 
 /// Picture encoder, question encoder and classifier.
 #[derive(Debug, Clone)]
 pub struct MiniVqaModel {
-    vision: ClipVisionTower,
+    vision: DetectorModel,
+    /// Where every cell is.
+    cell_embedding: Embedding,
     picture_norm: LayerNorm,
     token_embedding: Embedding,
     position_embedding: Embedding,
@@ -21,25 +23,23 @@ pub struct MiniVqaModel {
 }
 
 impl MiniVqaModel {
-    /// Reads `vision_model.*`, `visual_projection.weight` (both named as in a CLIP, so that one can
-    /// be the start of a training), `picture_norm.*`, `question_model.*` and `classifier.*`.
+    /// Reads `vision_model.*` (what a mini-detector has), `cell_embedding.weight`,
+    /// `picture_norm.*`, `question_model.*` and `classifier.*`.
     ///
     /// # Errors
     /// When the configuration contradicts itself, or the device fails.
     pub fn load(params: &Params, config: &MiniVqaConfig) -> Result<Self> {
         let sizes = &config.question_config;
-        let seen = config.vision_config.hidden_size;
+        let [_, _, seen, _] = config.vision_config.widths;
+        let cells = config.vision_config.grid().pow(2);
         let question = params.pp("question_model");
         let embeddings = question.pp("embeddings");
         let table = |name, rows| Embedding::load(&embeddings.pp(name), rows, sizes.hidden_size);
         let layers = question.pp("layers");
         Ok(Self {
-            vision: ClipVisionTower::load(params, &config.vision_config)?,
-            picture_norm: LayerNorm::load(
-                &params.pp("picture_norm"),
-                seen,
-                config.vision_config.layer_norm_eps,
-            )?,
+            vision: DetectorModel::load(&params.pp("vision_model"), &config.vision_config)?,
+            cell_embedding: Embedding::load(&params.pp("cell_embedding"), cells, seen)?,
+            picture_norm: LayerNorm::load(&params.pp("picture_norm"), seen, sizes.layer_norm_eps)?,
             token_embedding: table("token_embedding", sizes.vocab_size)?,
             position_embedding: table("position_embedding", sizes.max_position_embeddings)?,
             layers: (0..sizes.num_hidden_layers)
@@ -58,22 +58,32 @@ impl MiniVqaModel {
         })
     }
 
-    /// What the question encoder looks at: `pixel_values` `[n, 3, side, side]` to
-    /// `[n, 1 + patches, vision hidden]`, the projected class token first.
+    /// What the question encoder looks at: `pixel_values` `[n, 3, side, side]` to `[n, cells, width]`,
+    /// row by row, of the width at stride 4.
     ///
     /// # Errors
-    /// When a side is smaller than a patch, or the device fails.
+    /// When shapes do not fit, or the device fails.
     pub fn encode_pictures(&self, pixel_values: &Tensor) -> Result<Tensor> {
-        let seen = self.vision.forward(pixel_values)?;
-        let last = &seen.hidden_states[seen.hidden_states.len() - 1];
-        let patches = last.narrow(1, 1, last.dim(1)? - 1)?;
-        let whole = seen.image_embeds.unsqueeze(1)?;
-        self.picture_norm
-            .forward(&Tensor::cat(&[&whole, &patches], 1)?)
+        self.cells_of(&self.vision.see(pixel_values)?)
+    }
+
+    /// [`MiniVqaModel::encode_pictures`] with the labels that the cells have for it, for training.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn encode_and_label(&self, pixel_values: &Tensor) -> Result<(Tensor, DetectorLogits)> {
+        let seen = self.vision.see(pixel_values)?;
+        Ok((self.cells_of(&seen)?, self.vision.label(&seen)?))
+    }
+
+    fn cells_of(&self, seen: &Tensor) -> Result<Tensor> {
+        let cells = seen.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let cells = cells.broadcast_add(self.cell_embedding.table())?;
+        self.picture_norm.forward(&cells)
     }
 
     /// Logits of every answer, `[n * q, answers]`, for `q` questions about each of `n` encoded
-    /// `pictures` `[n, 1 + patches, vision hidden]`. `questions` are `n * q` rows of token ids, the
+    /// `pictures` `[n, cells, width]`. `questions` are `n * q` rows of token ids, the
     /// `q` rows of the first picture first.
     ///
     /// # Errors
