@@ -91,6 +91,8 @@ pub enum Verdict {
     MissedNotSurely,
     /// The score and its whole interval miss it.
     Missed,
+    /// The score says nothing, whatever it is: two judges agree that always say the same.
+    Empty,
 }
 
 impl Verdict {
@@ -118,6 +120,7 @@ impl fmt::Display for Verdict {
             Self::MetNotSurely => "pass, but the interval reaches beyond the bar",
             Self::MissedNotSurely => "**fail**, though the interval holds the bar",
             Self::Missed => "**fail**",
+            Self::Empty => "**fail**: an empty score, for both always say the same",
         })
     }
 }
@@ -185,12 +188,15 @@ impl Quality {
                 vqa.accuracy,
             ));
             bars.extend(vqa.agreement.as_ref().map(|checked| {
-                Bar::new(
-                    "vqa",
-                    "agreement with mini-detector on painted pictures",
-                    AtLeast(0.93),
-                    checked.rate,
-                )
+                let what = "agreement with mini-detector on painted pictures";
+                let bar = Bar::new("vqa", what, AtLeast(0.93), checked.rate);
+                match checked.kappa {
+                    Some(_) => bar,
+                    None => Bar {
+                        verdict: Verdict::Empty,
+                        ..bar
+                    },
+                }
             }));
         }
         if let Some(sd) = &self.sd {
@@ -476,12 +482,13 @@ fn write_vqa(
     }
     writeln!(
         out,
-        "mini-detector reads no text and shares neither weights nor architecture with mini-vqa. \
-         Both say of kinds whether they are in a picture: of those that the prompt (or scene) \
-         names, and of as many that it does not. Agreement alone could come from saying the same \
+        "mini-detector reads no text and has no weight in common with mini-vqa. It is no stranger, \
+         though: the part of mini-vqa that looks at the picture is a network of the same form, and \
+         both were trained on scenes of one renderer, so that they may err alike. Both say of kinds \
+         whether they are in a picture: of those that the prompt (or scene) names, and of as many \
+         that it does not. Agreement alone could come from saying the same \
          to everything, therefore the shares of yes and Cohen's kappa, which is 0 for agreement by \
-         chance. That two models agree does not prove either right; both were trained on scenes of \
-         one renderer.\n\n| pictures | questions | agreement | kappa | mini-vqa says yes | \
+         chance.\n\n| pictures | questions | agreement | kappa | mini-vqa says yes | \
          mini-detector says yes |\n|---|---|---|---|---|---|"
     )?;
     let line = |out: &mut String, what: &str, checked: Option<&Checked>| match checked {
