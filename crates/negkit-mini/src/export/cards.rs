@@ -17,7 +17,7 @@ use crate::stage::{Done, Workshop};
 /// The project's own.
 const LICENCE: &str = env!("CARGO_PKG_LICENSE");
 /// How many rows of measurements a card shows at most; the file has all.
-const MOST_ROWS: usize = 60;
+const MOST_ROWS: usize = 120;
 
 /// What a training left behind, besides weights.
 pub(super) struct Training {

@@ -9,7 +9,7 @@ use negkit_world::language::{self, AffirmativePrompt, Noun, QuestionKind};
 use negkit_world::{Kind, Place, Scene, Zone};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
 use super::agreement::Agreement;
@@ -69,7 +69,19 @@ pub struct Checked {
     /// Pictures.
     pub pictures: usize,
     /// Kinds on which they disagree most, with disagreements and questions.
+    #[serde(serialize_with = "write_worst")]
     pub worst: Vec<(Kind, usize, usize)>,
+}
+
+/// As an object: "hat": "3 of 20".
+fn write_worst<S: Serializer>(
+    worst: &[(Kind, usize, usize)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let entries = worst.iter();
+    serializer.collect_map(
+        entries.map(|(kind, unlike, asked)| (kind.name(), format!("{unlike} of {asked}"))),
+    )
 }
 
 /// mini-detector against the truth, with mini-vqa on the same questions.
