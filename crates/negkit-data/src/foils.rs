@@ -1,0 +1,107 @@
+//! A right and a wrong one to choose between: NegRefCOCOg (boxes) and VALSE (captions).
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+use crate::prompts::words;
+use crate::records::{read_entries, read_list};
+
+/// An item of NegRefCOCOg: the first box is right.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NegRefItem {
+    /// The picture's file name.
+    pub image: String,
+    /// An expression with a negation.
+    pub phrase: String,
+    /// The box that it refers to: left, top, width, height in pixels.
+    pub ref_bbox: [f64; 4],
+    /// That box and the box of another instance of its category.
+    pub bbox_list: Vec<[f64; 4]>,
+}
+
+/// Reads `NegRefCOCOg.json`.
+///
+/// # Errors
+/// When the file cannot be read, a phrase has no words, there are not two boxes, the first is not
+/// the right one, or a box is empty.
+pub fn read_neg_refcocog(path: &Path) -> Result<Vec<NegRefItem>, DataError> {
+    let mut items = Vec::new();
+    read_list(path, &mut |index, item: NegRefItem| {
+        let record = format!("[{index}]");
+        words(path, &record, "phrase", &item.phrase)?;
+        let wrong =
+            |field: String, reason: String| Err(DataError::record(path, &record, field, reason));
+        if item.bbox_list.len() != 2 {
+            let reason = format!("expected two boxes, found {}", item.bbox_list.len());
+            return wrong("bbox_list".to_owned(), reason);
+        }
+        if item.bbox_list[0] != item.ref_bbox {
+            let reason = format!(
+                "expected ref_bbox {:?}, for the first box is the right one, found {:?}",
+                item.ref_bbox, item.bbox_list[0]
+            );
+            return wrong("bbox_list[0]".to_owned(), reason);
+        }
+        for (place, bbox) in item.bbox_list.iter().enumerate() {
+            if !(bbox[2] > 0. && bbox[3] > 0.) {
+                let reason = format!("expected a box with width and height, found {bbox:?}");
+                return wrong(format!("bbox_list[{place}]"), reason);
+            }
+        }
+        items.push(item);
+        Ok(())
+    })?;
+    Ok(items)
+}
+
+/// What three annotators said of a [`ValseItem`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct ValseVotes {
+    /// Votes for the foil.
+    pub foil: u32,
+    /// Votes for the caption.
+    pub caption: u32,
+    /// Votes for neither.
+    pub other: u32,
+}
+
+/// An item of VALSE: a picture, a caption that is true of it, and one that is not.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ValseItem {
+    /// Its name in the file.
+    #[serde(skip)]
+    pub id: String,
+    /// The dataset that the picture is from: "visual7w", "coco", …
+    pub dataset: String,
+    /// The picture's file name.
+    pub image_file: String,
+    /// What is true.
+    pub caption: String,
+    /// What is not.
+    pub foil: String,
+    /// What annotators said.
+    pub mturk: Option<ValseVotes>,
+}
+
+/// Reads a file of VALSE, such as `existence.json`, in the file's order.
+///
+/// # Errors
+/// When the file cannot be read, a caption or foil has no words, or both are the same.
+pub fn read_valse(path: &Path) -> Result<Vec<ValseItem>, DataError> {
+    let mut items: Vec<ValseItem> = Vec::new();
+    read_entries(path, &mut |_, (id, mut item): (String, ValseItem)| {
+        let record = format!("{id:?}");
+        words(path, &record, "caption", &item.caption)?;
+        words(path, &record, "foil", &item.foil)?;
+        if item.caption == item.foil {
+            let reason = "expected another text than the caption's, found the same";
+            return Err(DataError::record(path, record, "foil", reason));
+        }
+        item.id = id;
+        items.push(item);
+        Ok(())
+    })?;
+    Ok(items)
+}
