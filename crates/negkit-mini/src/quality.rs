@@ -205,7 +205,8 @@ impl Bench {
         }
         let mut hashes = serde_json::Map::new();
         for model in models {
-            hashes.insert((*model).to_owned(), self.tree.hashes(model, name)?);
+            let what = format!("the measurement {name}");
+            hashes.insert((*model).to_owned(), self.tree.hashes(model, &what)?);
         }
         let work = wanted.then_some(work);
         self.parts.part(name, settings, Value::Object(hashes), work)
