@@ -38,7 +38,7 @@ pub enum ResizeTo {
 /// What a published `preprocessor_config.json` does to a picture.
 ///
 /// The steps and their arithmetic are those of `transformers`' PIL image processors
-/// (`CLIPImageProcessor`, `ViTImageProcessor`): resize in 8 bits, centre crop, times
+/// (`CLIPImageProcessor`, `ViTImageProcessor`, `BlipImageProcessor`): resize in 8 bits, centre crop, times
 /// `rescale_factor`, minus mean, divided by standard deviation.
 ///
 /// ```
@@ -118,8 +118,8 @@ impl PicturePreprocessor {
 
     /// Reads the JSON text of a `preprocessor_config.json`; `name` is what errors call it.
     ///
-    /// Knows the types `CLIPImageProcessor`, `CLIPFeatureExtractor`, `ViTImageProcessor` and
-    /// `ViTFeatureExtractor` (also with the suffixes `Fast` and `Pil`). Absent fields get the
+    /// Knows the types `CLIPImageProcessor`, `CLIPFeatureExtractor`, `ViTImageProcessor`,
+    /// `ViTFeatureExtractor` and `BlipImageProcessor` (also with the suffixes `Fast` and `Pil`). Absent fields get the
     /// defaults of that type in `transformers`.
     ///
     /// # Errors
@@ -299,6 +299,7 @@ struct RawConfig {
 enum Kind {
     Clip,
     Vit,
+    Blip,
 }
 
 struct ConfigReader<'a> {
@@ -317,8 +318,10 @@ impl ConfigReader<'_> {
 
     fn read(&self, config: &RawConfig) -> Result<PicturePreprocessor, Error> {
         let kind = self.kind(config)?;
+        // BLIP's processor resizes to one exact size and never looks at `do_pad`.
+        let pads = config.do_pad.filter(|_| kind != Kind::Blip);
         let refused = [
-            ("do_pad", config.do_pad),
+            ("do_pad", pads),
             ("do_flip_channel_order", config.do_flip_channel_order),
         ];
         for (field, value) in refused {
@@ -365,9 +368,11 @@ impl ConfigReader<'_> {
         match base {
             "CLIPImageProcessor" | "CLIPFeatureExtractor" => Ok(Kind::Clip),
             "ViTImageProcessor" | "ViTFeatureExtractor" => Ok(Kind::Vit),
+            "BlipImageProcessor" => Ok(Kind::Blip),
             _ => Err(self.error(
                 field,
-                "CLIPImageProcessor, CLIPFeatureExtractor, ViTImageProcessor or ViTFeatureExtractor",
+                "CLIPImageProcessor, CLIPFeatureExtractor, ViTImageProcessor, ViTFeatureExtractor \
+                 or BlipImageProcessor",
                 name,
             )),
         }
@@ -384,11 +389,12 @@ impl ConfigReader<'_> {
             return Ok(match kind {
                 Kind::Clip => ResizeTo::ShortestEdge(224),
                 Kind::Vit => square(224),
+                Kind::Blip => square(384),
             });
         };
         let size = match (side(value), kind) {
             (Some(side), Kind::Clip) => Some(ResizeTo::ShortestEdge(side)),
-            (Some(side), Kind::Vit) => Some(square(side)),
+            (Some(side), Kind::Vit | Kind::Blip) => Some(square(side)),
             (None, _) => height_width(value)
                 .map(|(height, width)| ResizeTo::Exact { height, width })
                 .or_else(|| match sole_field(value, "shortest_edge") {
@@ -402,7 +408,7 @@ impl ConfigReader<'_> {
     fn crop_size(&self, config: &RawConfig, kind: Kind) -> Result<(u32, u32), Error> {
         let value = match (&config.crop_size, kind) {
             (None, Kind::Clip) => return Ok((224, 224)),
-            (None, Kind::Vit) => &Value::Null,
+            (None, Kind::Vit | Kind::Blip) => &Value::Null,
             (Some(value), _) => value,
         };
         side(value)
@@ -420,7 +426,7 @@ impl ConfigReader<'_> {
     fn filter(&self, config: &RawConfig, kind: Kind) -> Result<Filter, Error> {
         let Some(value) = &config.resample else {
             return Ok(match kind {
-                Kind::Clip => Filter::Bicubic,
+                Kind::Clip | Kind::Blip => Filter::Bicubic,
                 Kind::Vit => Filter::Bilinear,
             });
         };
@@ -435,7 +441,7 @@ impl ConfigReader<'_> {
 
     fn normalization(&self, config: &RawConfig, kind: Kind) -> Result<Normalization, Error> {
         let (mean, std) = match kind {
-            Kind::Clip => (CLIP_MEAN, CLIP_STD),
+            Kind::Clip | Kind::Blip => (CLIP_MEAN, CLIP_STD),
             Kind::Vit => ([0.5; 3], [0.5; 3]),
         };
         let mean = self.channels("image_mean", config.image_mean.as_ref(), mean)?;
