@@ -196,6 +196,7 @@ where
         let Self { place, lists } = self;
         let (mut images, mut annotations) = (false, false);
         while let Some(key) = map.next_key::<String>()? {
+            place.record.clone_from(&key);
             match key.as_str() {
                 "images" => {
                     images = true;
@@ -212,7 +213,6 @@ where
                     map.next_value_seed(list(&key, place, each))?;
                 }
                 _ => {
-                    place.record.clone_from(&key);
                     map.next_value::<IgnoredAny>()?;
                 }
             }
