@@ -12,12 +12,13 @@
 //!
 //! What is *not* an error of a dataset is a picture that is missing or broken: photos vanish from
 //! the net, and one of them must not end a run over thousands. [`open_picture`] says what is wrong
-//! with one, and [`PictureAudit`] names all of them.
+//! with one, and [`PictureAudit`] names all of them. [`check`](check::check) looks over a whole folder.
 //!
 //! Pickles, which `refs(umd).p` is, are programs. They are read as data; one that calls anything is
 //! refused.
 #![deny(missing_docs)]
 
+pub mod check;
 pub mod coco;
 mod error;
 pub mod foils;

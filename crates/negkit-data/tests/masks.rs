@@ -181,7 +181,7 @@ proptest! {
         let points = numbers.as_chunks::<2>().0.to_vec();
         let pil = pil_mask([&points[..]], width, height);
         prop_assert_eq!(pil.is_ok(), width * height > 0);
-        let coco = coco_mask(&[numbers.clone()], width, height);
-        prop_assert_eq!(coco.is_ok(), width * height > 0 && numbers.len() % 2 == 0 && numbers.len() >= 6);
+        let coco = coco_mask(std::slice::from_ref(&numbers), width, height);
+        prop_assert_eq!(coco.is_ok(), width * height > 0 && numbers.len().is_multiple_of(2) && numbers.len() >= 6);
     }
 }
