@@ -197,8 +197,7 @@ pub fn load_unet(
     attention: AttentionBudget,
 ) -> Result<UNet, DiffusionError> {
     config.check()?;
-    let params =
-        Params::compute(tensors, compute).with_attention_budget(attention);
+    let params = Params::compute(tensors, compute).with_attention_budget(attention);
     let unet = UNet::load(&params, config)?;
     params.finish("the UNet", Ignored::default())?;
     Ok(unet)
@@ -215,8 +214,7 @@ pub fn load_vae(
     attention: AttentionBudget,
 ) -> Result<Vae, DiffusionError> {
     config.check()?;
-    let params =
-        Params::compute(tensors, compute).with_attention_budget(attention);
+    let params = Params::compute(tensors, compute).with_attention_budget(attention);
     let vae = Vae::load(&params, config)?;
     params.finish("the VAE", Ignored::default())?;
     Ok(vae)

@@ -17,15 +17,14 @@ use negkit_clip::Clip;
 use negkit_clipseg::{ClipSeg, ClipSegFiles};
 use negkit_diffusion::{OpenPipeline, PipelineFiles, PipelineOptions, StableDiffusion};
 use negkit_image::write_atomic;
-use negkit_nn::Compute;
 use negkit_text::{ClipFiles, ClipTextEncoder};
 use negkit_train::{ParamStore, export_projected_text_encoder};
 use negkit_vqa::detector::MiniDetector;
 use negkit_vqa::mini::MiniVqa;
 use serde_json::Value;
 
-use crate::MiniError;
 use crate::stage::{Done, Workshop};
+use crate::{MiniError, recipe};
 
 /// Most bytes that the tree may have, cards and pictures included: it lies in the repository.
 pub const MOST_BYTES: u64 = 60_000_000;
@@ -295,7 +294,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), MiniError> {
 
 /// Whether the loader of that layout takes the folder.
 fn load(layout: Layout, folder: &Path) -> Result<(), MiniError> {
-    let compute = Compute::cpu();
+    let compute = recipe::compute();
     match layout {
         Layout::Clip => drop(Clip::load(folder, &compute).map_err(MiniError::other)?),
         Layout::TextEncoder => drop(text_encoder(folder)?),
@@ -310,19 +309,19 @@ fn load(layout: Layout, folder: &Path) -> Result<(), MiniError> {
 }
 
 pub(crate) fn text_encoder(folder: &Path) -> Result<Arc<ClipTextEncoder>, MiniError> {
-    let encoder = ClipTextEncoder::load(folder, &Compute::cpu()).map_err(MiniError::other)?;
+    let encoder = ClipTextEncoder::load(folder, &recipe::compute()).map_err(MiniError::other)?;
     Ok(Arc::new(encoder))
 }
 
 pub(crate) fn pipeline(folder: &Path) -> Result<StableDiffusion, MiniError> {
     let files = PipelineFiles::open(folder, &OpenPipeline::default()).map_err(MiniError::other)?;
-    let options = PipelineOptions::new(Compute::cpu());
+    let options = PipelineOptions::new(recipe::compute());
     StableDiffusion::from_files(&files, None, &options).map_err(MiniError::other)
 }
 
 pub(crate) fn clipseg(folder: &Path) -> Result<ClipSeg, MiniError> {
     let files = ClipSegFiles::open(folder, None).map_err(MiniError::other)?;
-    ClipSeg::from_files(&files, None, &Compute::cpu()).map_err(MiniError::other)
+    ClipSeg::from_files(&files, None, &recipe::compute()).map_err(MiniError::other)
 }
 
 fn read_quality(path: &Path) -> Result<Option<Value>, MiniError> {

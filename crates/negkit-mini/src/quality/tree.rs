@@ -8,14 +8,13 @@ use std::sync::Arc;
 use negkit_checkpoint::Sums;
 use negkit_clipseg::ClipSeg;
 use negkit_diffusion::StableDiffusion;
-use negkit_nn::Compute;
 use negkit_text::TextEncoder;
 use negkit_vqa::detector::MiniDetector;
 use negkit_vqa::mini::MiniVqa;
 use serde_json::Value;
 
-use crate::MiniError;
 use crate::export::{self, Layout, MODELS};
+use crate::{MiniError, recipe};
 
 /// Name of the text encoder that everything was trained with.
 pub const STOCK: &str = "stock";
@@ -127,17 +126,17 @@ impl Tree {
 
     pub(super) fn clip(&self) -> Result<negkit_clip::ClipImageEncoder, MiniError> {
         let folder = self.path(STOCK_FOLDER, "the picture side")?;
-        negkit_clip::ClipImageEncoder::load(folder, &Compute::cpu()).map_err(MiniError::other)
+        negkit_clip::ClipImageEncoder::load(folder, &recipe::compute()).map_err(MiniError::other)
     }
 
     pub(super) fn vqa(&self) -> Result<MiniVqa, MiniError> {
         let folder = self.path("vqa", "every question")?;
-        MiniVqa::load(folder, &Compute::cpu()).map_err(MiniError::other)
+        MiniVqa::load(folder, &recipe::compute()).map_err(MiniError::other)
     }
 
     pub(super) fn detector(&self) -> Result<MiniDetector, MiniError> {
         let folder = self.path("detector", "the check of mini-vqa")?;
-        MiniDetector::load(folder, &Compute::cpu()).map_err(MiniError::other)
+        MiniDetector::load(folder, &recipe::compute()).map_err(MiniError::other)
     }
 
     /// mini-sd with that text encoder.
