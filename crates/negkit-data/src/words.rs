@@ -8,6 +8,8 @@
 /// let negations = WordList::default();
 /// assert_eq!(negations.found_in("the man with NO hat"), Some("no"));
 /// assert_eq!(negations.found_in("the man at the notice board"), None);
+/// assert_eq!(WordList::new(["isn't"]).found_in("it isn't 'red'"), Some("isn't"));
+/// assert_eq!(WordList::new(["red"]).found_in("it isn't 'red'"), Some("red"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WordList(Vec<String>);
@@ -37,7 +39,7 @@ impl WordList {
     #[must_use]
     pub fn found_in(&self, text: &str) -> Option<&str> {
         text.split(|c: char| !c.is_alphanumeric() && c != '\'')
-            .map(str::to_lowercase)
+            .map(|word| word.trim_matches('\'').to_lowercase())
             .find_map(|word| self.0.iter().find(|listed| **listed == word))
             .map(String::as_str)
     }

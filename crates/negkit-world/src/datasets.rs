@@ -18,6 +18,9 @@
 //! | `scenes.json` | every picture's scene |
 //! | `dataset.json` | the plan, and size and SHA-256 of every other file |
 //!
+//! `negkit_data` reads them back; records that both need (references, NegRefCOCOg's items) are its
+//! types.
+//!
 //! Everything follows from the [`Plan`], byte for byte. Each file is written beside its place and
 //! renamed into it, and a marker with its hash is left; a second run does what is missing or
 //! damaged and leaves the rest. `dataset.json` comes last: where it is, the dataset is whole.
@@ -31,13 +34,11 @@ mod text;
 mod truth;
 mod writer;
 
-pub use coco::{Annotation, Category, PictureEntry, categories};
+pub use coco::{Annotation, PictureEntry, categories};
 pub use outline::{Polygon, corner_polygons, pixel_polygons};
 pub use phrasecut::PhraseTask;
 pub use pickle::to_pickle;
-pub use refcocog::{
-    NegRefItem, Reference, ReferredSentence, SizeFilter, holds_expression_negation, neg_refcocog,
-};
+pub use refcocog::{SizeFilter, neg_refcocog};
 pub use truth::{ObjectTruth, PictureTruth};
 pub use writer::{
     Counts, Dataset, DatasetError, FileRecord, PictureFormat, Plan, Progress, Split, dataset_scene,

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use negkit_data::WordList;
 use negkit_image::Rle;
 use negkit_world::datasets::{
-    Counts, DatasetError, PictureFormat, Plan, Split, dataset_scene, holds_expression_negation,
-    scene_seed, to_pickle, verify, write_all, write_plan,
+    Counts, DatasetError, PictureFormat, Plan, Split, dataset_scene, scene_seed, to_pickle, verify,
+    write_all, write_plan,
 };
 use negkit_world::language::negation_prompts;
 use negkit_world::{Kind, Scene, render};
@@ -35,6 +36,10 @@ fn json_file(folder: &Path, path: &str) -> Value {
 
 fn list(value: &Value) -> &Vec<Value> {
     value.as_array().unwrap()
+}
+
+fn holds_expression_negation(text: &str) -> bool {
+    WordList::default().found_in(text).is_some()
 }
 
 #[test]

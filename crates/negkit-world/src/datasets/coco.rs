@@ -1,5 +1,6 @@
 //! COCO's captions and instances.
 
+use negkit_data::coco::Category;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -35,17 +36,6 @@ impl PictureEntry {
             id: truth.id,
         }
     }
-}
-
-/// A category of a COCO file: a kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Category {
-    /// The sort of things it belongs to.
-    pub supercategory: String,
-    /// Its id, the kind's number from 1.
-    pub id: u64,
-    /// Its name.
-    pub name: String,
 }
 
 /// The id of a kind's category.

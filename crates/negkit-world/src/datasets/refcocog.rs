@@ -2,46 +2,14 @@
 
 use std::collections::HashMap;
 
+use negkit_data::WordList;
+use negkit_data::foils::NegRefItem;
+use negkit_data::refcoco::{Reference, ReferredSentence};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 use super::coco::category_id;
 use super::truth::PictureTruth;
 use crate::language::referring_expressions;
-
-/// An expression of a [`Reference`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReferredSentence {
-    /// The words.
-    pub tokens: Vec<String>,
-    /// The text as it was given.
-    pub raw: String,
-    /// Its id.
-    pub sent_id: u64,
-    /// The text, tokenised.
-    pub sent: String,
-}
-
-/// A record of `refs(umd).p`: one object and the expressions that refer to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reference {
-    /// The picture.
-    pub image_id: u64,
-    /// "train", "val" or "test".
-    pub split: String,
-    /// The expressions.
-    pub sentences: Vec<ReferredSentence>,
-    /// The picture's name with the annotation's id.
-    pub file_name: String,
-    /// The object's category.
-    pub category_id: u64,
-    /// The object's annotation.
-    pub ann_id: u64,
-    /// The ids of the expressions.
-    pub sent_ids: Vec<u64>,
-    /// The reference's id.
-    pub ref_id: u64,
-}
 
 /// The references of a picture. Ids follow from the annotation ids.
 pub(super) fn references(
@@ -90,19 +58,6 @@ pub(super) fn references(
         .collect()
 }
 
-/// An item of NegRefCOCOg: the first box is right.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NegRefItem {
-    /// The picture's file name.
-    pub image: String,
-    /// An expression with a negation.
-    pub phrase: String,
-    /// The box that it refers to, enlarged: left, top, width, height.
-    pub ref_bbox: [f64; 4],
-    /// That box and the box of another instance of its category, enlarged.
-    pub bbox_list: Vec<[f64; 4]>,
-}
-
 /// Which boxes are large enough, and how much they grow.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SizeFilter {
@@ -125,12 +80,6 @@ impl Default for SizeFilter {
     }
 }
 
-/// Whether an expression holds one of the words that NegRefCOCOg's do: no, not, without.
-pub fn holds_expression_negation(text: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric())
-        .any(|word| ["no", "not", "without"].contains(&word.to_lowercase().as_str()))
-}
-
 /// NegRefCOCOg from references: for each expression with a negation the box that it refers to and
 /// another instance of the same category in the picture, filtered by size and enlarged. Of several
 /// other instances the largest is taken.
@@ -141,6 +90,7 @@ pub fn neg_refcocog(
 ) -> Vec<NegRefItem> {
     let by_id: HashMap<u64, &PictureTruth> =
         truths.iter().map(|truth| (truth.id, *truth)).collect();
+    let negations = WordList::default();
     let mut items = Vec::new();
     for reference in references {
         let Some(truth) = by_id.get(&reference.image_id) else {
@@ -163,7 +113,7 @@ pub fn neg_refcocog(
         let Some(other) = other else { continue };
         let grown = |bbox| enlarged(bbox, filter.margin, truth.side);
         for sentence in &reference.sentences {
-            if holds_expression_negation(&sentence.sent) {
+            if negations.found_in(&sentence.sent).is_some() {
                 items.push(NegRefItem {
                     image: truth.file_name.clone(),
                     phrase: sentence.sent.clone(),

@@ -10,6 +10,7 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use negkit_captions::{
     NegationCaption, Outcome, QualityGate, RandomObjects, p1, p2, rand_p1, updated_captions,
 };
+use negkit_data::refcoco::Reference;
 use negkit_image::write_atomic;
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::refcocog::{Reference, SizeFilter, neg_refcocog, references};
+use super::refcocog::{SizeFilter, neg_refcocog, references};
 use super::truth::PictureTruth;
 use super::{coco, phrasecut, pickle, text};
 use crate::catalog::Kind;
