@@ -1,6 +1,7 @@
 //! The command `negkit`: thin over the library, which does the work.
 
 mod args;
+mod data;
 mod download;
 mod encoders;
 mod mini;
@@ -43,6 +44,8 @@ enum Command {
     Encoders(encoders::EncodersCommand),
     #[command(subcommand)]
     World(world::WorldCommand),
+    #[command(subcommand)]
+    Data(data::DataCommand),
     #[command(subcommand)]
     Mini(mini::MiniCommand),
     Download(download::DownloadArgs),
@@ -88,6 +91,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Segment(args) => segment::run(&args)?,
         Command::Encoders(command) => encoders::run(&command)?,
         Command::World(command) => world::run(&command)?,
+        Command::Data(command) => return data::run(&command),
         Command::Mini(command) => mini::run(&command)?,
         Command::Download(args) => download::run(&args)?,
         Command::Parity(args) => return parity::run(&args),

@@ -4,6 +4,7 @@
 
 mod bench;
 mod damage;
+mod data;
 mod encoders;
 mod interface;
 mod mini;
