@@ -17,6 +17,8 @@ fn every_command_has_help() {
         "encoders compare",
         "download",
         "parity",
+        "data",
+        "data check",
         "world",
         "world generate",
         "world show",
