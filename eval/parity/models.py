@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 
 import models_check
+import models_blip
 import models_clip
 import models_clipseg
 import models_diffusion
+import models_sbert
 from models_folder import Cases
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     if not (arguments.size and arguments.out):
         parser.error("--size and --out are needed, or --check")
     cases = Cases(arguments.out.resolve(), arguments.only)
-    for part in (models_clip, models_clipseg, models_diffusion):
+    for part in (models_clip, models_clipseg, models_diffusion, models_sbert, models_blip):
         started = time.monotonic()
         part.small(cases) if arguments.size == "small" else part.full(cases)
         print(f"{part.__name__}: {time.monotonic() - started:.0f} s", flush=True)

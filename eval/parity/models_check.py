@@ -24,9 +24,11 @@ from transformers import (
     CLIPTokenizer,
 )
 
+import models_blip
 import models_clip
 import models_clipseg
 import models_diffusion
+import models_sbert
 from models_folder import relative_l2
 
 
@@ -211,6 +213,14 @@ def _single_file(file: Path, config: Path) -> StableDiffusionPipeline:
     return models_diffusion.assemble(parts, models_diffusion.SCHEDULER_CONFIG)
 
 
+def _sentence(case, model, inputs, folder):
+    return models_sbert.outputs(model, case["options"]["texts"])
+
+
+def _blip_vqa(case, model, inputs, folder):
+    return models_blip.outputs(model, inputs["pixel_values"], case["options"])
+
+
 RUNNERS = {
     "clip-text": _clip_text,
     "clip-vision": _clip_vision,
@@ -220,4 +230,6 @@ RUNNERS = {
     "vae-encode": _vae_encode,
     "clipseg": _clipseg,
     "txt2img": _txt2img,
+    "sentence": _sentence,
+    "blip-vqa": _blip_vqa,
 }

@@ -14,6 +14,7 @@ fi
     torch==2.13.0 \
     torchvision==0.28.0 \
     transformers==5.23.0 \
+    sentence-transformers==6.2.0 \
     tokenizers==0.23.3 \
     huggingface_hub==2.4.0 \
     diffusers==0.42.1 \

@@ -31,6 +31,10 @@ pub enum CaseKind {
     VaeEncode,
     /// The whole pipeline, from a prompt and a seed.
     Txt2img,
+    /// Sentence embeddings, from texts.
+    Sentence,
+    /// Answers to questions about a picture, from the picture and the questions.
+    BlipVqa,
 }
 
 /// How far an output may be from the reference. Exactly one bound is set.

@@ -104,6 +104,37 @@ pub enum ParityError {
     /// Stable Diffusion cannot be loaded or run.
     #[error(transparent)]
     Diffusion(#[from] negkit_diffusion::DiffusionError),
+    /// A sentence encoder cannot be loaded or run.
+    #[error(transparent)]
+    Sentence(#[from] negkit_sbert::SbertError),
+    /// A BLIP cannot be loaded.
+    #[error(transparent)]
+    Blip(#[from] negkit_blip::BlipError),
+    /// A question cannot be answered.
+    #[error(transparent)]
+    Vqa(#[from] negkit_vqa::VqaError),
+    /// An answer has other words than the reference's.
+    #[error("case {case}: \"{question}\" is answered '{found}', by the reference '{expected}'")]
+    Answer {
+        /// Name of the case.
+        case: String,
+        /// The question.
+        question: String,
+        /// The reference's answer.
+        expected: String,
+        /// Ours.
+        found: String,
+    },
+    /// An input is no 8-bit picture.
+    #[error("case {case}: 'in.{input}' of shape {shape:?} is no picture [height, width, 3]")]
+    Picture {
+        /// Name of the case.
+        case: String,
+        /// The input.
+        input: &'static str,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// The device failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -1,5 +1,8 @@
 //! Running a case and comparing what comes out.
 
+mod blip;
+mod sentence;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -88,6 +91,8 @@ pub fn run_model(case: &Case, compute: &Compute) -> Result<Outputs, ParityError>
         CaseKind::VaeDecode => vae_decode(case, compute),
         CaseKind::VaeEncode => vae_encode(case, compute),
         CaseKind::Txt2img => txt2img(case, compute),
+        CaseKind::BlipVqa => blip::run(case, compute),
+        CaseKind::Sentence => sentence::run(case, compute),
     }
 }
 

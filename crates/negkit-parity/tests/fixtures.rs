@@ -13,7 +13,7 @@ fn fixtures() -> PathBuf {
 #[test]
 fn every_fixture_equals_its_reference() {
     let cases = find_cases(&fixtures()).unwrap();
-    assert!(cases.len() >= 41, "only {} cases found", cases.len());
+    assert!(cases.len() >= 45, "only {} cases found", cases.len());
     let mut failures = Vec::new();
     for folder in &cases {
         let case = Case::open(folder).unwrap();
