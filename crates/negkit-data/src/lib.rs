@@ -23,6 +23,7 @@ pub mod coco;
 mod error;
 pub mod foils;
 pub mod phrasecut;
+mod pickle;
 mod pictures;
 mod polygon;
 pub mod prompts;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::hash::Hash;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -16,11 +16,12 @@ use serde::de::{
     Visitor,
 };
 
-use crate::DataError;
+use crate::{DataError, pickle};
 
 /// What is done with a record: its position, and the record.
 pub(crate) type Each<'a, T> = &'a mut dyn FnMut(usize, T) -> Result<(), DataError>;
 
+const PICKLE: &str = "a pickle of plain data";
 const BUFFER: usize = 1 << 18;
 /// A reader's message may quote what it found; a damaged file may hold megabytes.
 const MOST_REASON: usize = 300;
@@ -279,7 +280,7 @@ impl Place {
             serde_pickle::Error::Syntax(serde_pickle::ErrorCode::Structure(reason)) => {
                 self.wrong(path, reason)
             }
-            error => self.damaged(path, "a pickle of plain data", error),
+            error => self.damaged(path, PICKLE, error),
         }
     }
 
@@ -396,9 +397,22 @@ pub(crate) fn read_list_or_pickle<T: DeserializeOwned>(
     if first.is_ascii_whitespace() || first == b'[' || first == b'{' {
         return read_list(path, each);
     }
+    let mut bytes = Vec::new();
+    reader
+        .read_to_end(&mut bytes)
+        .map_err(|source| DataError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    pickle::check(&bytes).map_err(|pickle::Refused { at, reason }| DataError::Damaged {
+        path: path.to_owned(),
+        format: PICKLE,
+        place: format!("byte {at}"),
+        reason,
+    })?;
     let mut place = Place::new();
     let options = serde_pickle::DeOptions::new();
-    let mut pickle = serde_pickle::Deserializer::new(reader, options);
+    let mut pickle = serde_pickle::Deserializer::new(&bytes[..], options);
     list("", &mut place, each)
         .deserialize(&mut pickle)
         .map_err(|error| place.pickle(path, error))

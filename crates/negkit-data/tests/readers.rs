@@ -249,6 +249,40 @@ fn pickles_that_call_something_are_refused_and_nothing_runs() {
     assert!(!mark.exists());
 }
 
+#[test]
+fn pickles_of_no_sensible_shape_are_refused_before_they_are_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |pickle: Vec<u8>, reason: &str| {
+        let path = write(folder.path(), "odd.p", pickle);
+        let error = references(&path).unwrap_err();
+        assert!(matches!(error, DataError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    };
+    // A million lists in each other would overflow the stack when they are taken down.
+    let deep = [vec![b'('; 1_000_000], vec![b'l'; 1_000_000], vec![b'.']].concat();
+    refused(deep.clone(), "values nested more than 64 deep");
+    refused(
+        deep[..1_500_000].to_vec(),
+        "values nested more than 64 deep",
+    );
+    let deep = [vec![b']'; 1_000_000], vec![b'a'; 999_999], vec![b'.']].concat();
+    refused(deep, "values nested more than 64 deep");
+    // Each list holds the one before it twice.
+    let mut doubled = b"]q\x00".to_vec();
+    for level in 0..60u8 {
+        doubled.extend([b'(', b'h', level, b'h', level, b'l', b'q', level + 1]);
+    }
+    doubled.push(b'.');
+    refused(doubled, "more than 134217728 values");
+    // The same, hidden: the lists are filled when others hold them already.
+    refused(
+        b"]q\x00]q\x01h\x00ah\x00Na.".to_vec(),
+        "grows after it was referred to",
+    );
+    refused(b"].more".to_vec(), "4 bytes after its end");
+    refused(b"cos\nsystem\n(S'x'\ntR.".to_vec(), "instruction 0x63");
+}
+
 fn reference(id: u64) -> Value {
     json!({
         "image_id": 1, "split": "val", "file_name": "a_11.png", "category_id": 1, "ann_id": 11,
