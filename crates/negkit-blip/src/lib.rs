@@ -12,6 +12,21 @@
 //! a batch of questions of different lengths, also attends to the states of the padding, so that the
 //! same question can get another answer in a batch than alone. Here padding is hidden everywhere, and
 //! a batch gives what the reference gives for its questions one at a time.
+//!
+//! ```no_run
+//! use negkit_blip::BlipVqa;
+//! use negkit_nn::Compute;
+//! use negkit_vqa::QuestionAnswerer;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let blip = BlipVqa::load("blip-vqa-base", &Compute::cpu())?;
+//! let picture = negkit_image::open_rgb("room.png", &Default::default())?;
+//! for answer in blip.answer(&picture, &["is there a chair?", "what color is the wall?"])? {
+//!     println!("{}", answer.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![deny(missing_docs)]
 
 mod answerer;
