@@ -182,6 +182,27 @@ fn published_files_give_the_built_in_preprocessors() {
         "size": 352
     });
     assert_eq!(read(&clipseg).unwrap(), PicturePreprocessor::clipseg(352));
+    // Salesforce/blip-vqa-base. Its processor never pads, whatever the file says.
+    let blip = json!({
+        "do_normalize": true, "do_pad": true, "do_rescale": true, "do_resize": true,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "BlipImageProcessor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711], "processor_class": "BlipProcessor",
+        "resample": 3, "rescale_factor": 0.00392156862745098,
+        "size": {"height": 384, "width": 384}, "size_divisor": 32
+    });
+    let square = ResizeTo::Exact {
+        height: 384,
+        width: 384,
+    };
+    let expected = PicturePreprocessor {
+        resize: Some((square, Filter::Bicubic)),
+        center_crop: None,
+        ..PicturePreprocessor::clip(384)
+    };
+    assert_eq!(read(&blip).unwrap(), expected);
+    let bare = json!({"image_processor_type": "BlipImageProcessor"});
+    assert_eq!(read(&bare).unwrap(), expected);
     let bare = json!({"image_processor": {"image_processor_type": "CLIPImageProcessor"}});
     assert_eq!(read(&bare).unwrap(), PicturePreprocessor::clip(224));
 }
