@@ -261,7 +261,7 @@ pub fn vqa_training() -> TrainSettings {
     TrainSettings {
         weight_decay: 0.05,
         parts: 8,
-        ..training(1300, 1e-3, 80)
+        ..training(3000, 1e-3, 80)
     }
 }
 
