@@ -48,9 +48,10 @@ struct Args {
     /// The text encoder to lay beside the model's own.
     #[arg(long, default_value = mini::NEGATIONCLIP)]
     text_encoder: String,
-    /// Probability above which a pixel is marked.
-    #[arg(long, default_value_t = 0.5)]
-    threshold: f32,
+    /// Probability above which a pixel is marked; 0.5 if not given, or 0.35, the best for drawn
+    /// scenes, with the small model.
+    #[arg(long)]
+    threshold: Option<f32>,
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
     #[arg(long, default_value = "auto")]
@@ -95,6 +96,7 @@ fn main() -> anyhow::Result<()> {
     let compute = Compute::open(args.device, args.dtype)?;
     let models = Models::new(Hub::new(HubConfig::from_env())?, compute);
     let chosen = models.choose(args.model.as_deref(), mini::CLIPSEG)?;
+    let threshold = args.threshold.unwrap_or_else(|| chosen.mask_threshold());
     let mut encoders = vec![("stock CLIP".to_owned(), None)];
     if !negkit::is_own_encoder(&args.text_encoder) {
         let spec = chosen.encoder(&args.text_encoder)?;
@@ -117,10 +119,10 @@ fn main() -> anyhow::Result<()> {
         }
         for run in &runs {
             let found = &run.segmentations[i];
-            let result = judge(found, truth.as_ref(), args.threshold)?;
+            let result = judge(found, truth.as_ref(), threshold)?;
             println!("  {:14} {result}", run.encoder);
             panels.push(Panel {
-                image: mark(&task, found, args.threshold)?,
+                image: mark(&task, found, threshold)?,
                 caption: format!("{}: {result}", run.encoder),
             });
         }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use negkit_mini::export::{self, ExportOptions};
 use negkit_mini::negation::{self, Variant};
 use negkit_mini::quality::sheet::{self, SheetOptions};
-use negkit_mini::quality::{self, Painting, QualityOptions, Section};
+use negkit_mini::quality::{self, HeldOut, Painting, QualityOptions, Section};
 use negkit_mini::recipe;
 use negkit_mini::train::World;
 use negkit_mini::{Workshop, ask, detect, paint, segment, train};
@@ -81,6 +81,9 @@ pub struct QualityArgs {
         default_value = "stock,conclip,negationclip"
     )]
     encoders: Vec<String>,
+    /// Measure on validation scenes, to choose settings by; take another --out.
+    #[arg(long, requires = "out")]
+    validation: bool,
     /// Measure a handful of items, to see that everything runs.
     #[arg(long)]
     fast: bool,
@@ -203,6 +206,10 @@ fn run_quality(args: &QualityArgs) -> anyhow::Result<()> {
             false => only,
         },
         encoders: args.encoders.clone(),
+        held_out: match args.validation {
+            true => HeldOut::Validation,
+            false => HeldOut::Test,
+        },
         fast: args.fast,
         painting: args.painting.painting(),
     };

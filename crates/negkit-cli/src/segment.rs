@@ -49,9 +49,10 @@ pub struct SegmentArgs {
         value_name = "ENCODER"
     )]
     text_encoders: Vec<String>,
-    /// Probability above which a pixel belongs to the mask.
-    #[arg(long, short, default_value_t = 0.5, value_parser = parse_probability)]
-    threshold: f32,
+    /// Probability above which a pixel belongs to the mask. If not given, 0.5, or with the small
+    /// model 0.35, which is best for drawn scenes.
+    #[arg(long, short, value_parser = parse_probability)]
+    threshold: Option<f32>,
     /// The folder to write to.
     #[arg(long, short, default_value = "out/segment", value_name = "FOLDER")]
     out: PathBuf,
@@ -110,7 +111,7 @@ pub fn run(args: &SegmentArgs) -> anyhow::Result<()> {
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let save = SaveOptions {
         folder: args.out.clone(),
-        threshold: args.threshold,
+        threshold: args.threshold.unwrap_or_else(|| chosen.mask_threshold()),
     };
     let saved = segment::save(&picture, &labels, &runs, &save)?;
     spinner.finish_and_clear();

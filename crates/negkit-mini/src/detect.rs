@@ -1,7 +1,7 @@
 //! The stage of mini-detector: what lies where, from the renderer's own truth.
 //!
-//! It checks what mini-vqa says of a painted picture, so that it shares nothing with it: neither
-//! text nor weights nor architecture, and no CLIP.
+//! It checks what mini-vqa says of a painted picture, and shares neither text nor weights with it.
+//! The network that mini-vqa looks with has the same form and is somewhat wider.
 
 use candle_core::{DType, Device, Tensor};
 use negkit_train::tasks::detector::{

@@ -7,9 +7,9 @@
 //! settings are the same. [`Quality`] is all that came out; it is written as `quality.json` and
 //! `quality.md`.
 //!
-//! Everything is measured on the scenes of [`recipe::TEST`] and on prompts that no training has
-//! seen. Nothing is chosen by them: the threshold at which text encoders are compared comes from
-//! validation scenes.
+//! What is reported is measured on the scenes of [`recipe::TEST`] and on prompts that no training
+//! has seen. Nothing is chosen by them: the threshold at which text encoders are compared comes from
+//! validation scenes, and so did the guidance scale, by [`HeldOut::Validation`].
 
 mod agreement;
 mod clip;
@@ -24,6 +24,7 @@ mod swap;
 mod tree;
 mod vqa;
 
+use std::ops::Range;
 use std::path::Path;
 
 use image::RgbImage;
@@ -53,8 +54,6 @@ pub use swap::{EncoderSwap, PromptRow, SwapQuality};
 pub use tree::{STOCK, encoder_names};
 pub use vqa::{DetectorQuality, VqaQuality};
 
-/// Seed of the prompts without a negation that are measured; no training uses it.
-const PROMPTS_SEED: u64 = recipe::TEST.start;
 /// What the models of the folders are called.
 const NAMES: [(&str, &str); 5] = [
     ("clip", "mini-clip"),
@@ -153,6 +152,35 @@ impl Counts {
     };
 }
 
+/// Scenes and prompts that no training has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldOut {
+    /// For results; nothing may be chosen by them.
+    #[default]
+    Test,
+    /// For choices between settings; no results.
+    Validation,
+}
+
+impl HeldOut {
+    /// Seeds of the scenes. The first is the seed of the prompts, too.
+    pub fn seeds(self) -> Range<u64> {
+        match self {
+            Self::Test => recipe::TEST,
+            Self::Validation => recipe::VALIDATION,
+        }
+    }
+
+    /// `test` or `validation`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Validation => "validation",
+        }
+    }
+}
+
 /// What is measured, and how.
 #[derive(Debug, Clone)]
 pub struct QualityOptions {
@@ -161,6 +189,8 @@ pub struct QualityOptions {
     pub sections: Vec<Section>,
     /// Text encoders to swap in besides the stock one, by their folders.
     pub encoders: Vec<String>,
+    /// On what it is measured.
+    pub held_out: HeldOut,
     /// Whether [`Counts::FAST`] is enough.
     pub fast: bool,
     /// How mini-sd paints.
@@ -172,6 +202,7 @@ impl Default for QualityOptions {
         Self {
             sections: Section::ALL.to_vec(),
             encoders: vec!["conclip".to_owned(), "negationclip".to_owned()],
+            held_out: HeldOut::default(),
             fast: false,
             painting: Painting::default(),
         }
@@ -183,12 +214,24 @@ struct Bench {
     tree: Tree,
     parts: Parts,
     sections: Vec<Section>,
+    held_out: HeldOut,
     counts: Counts,
     painting: Painting,
     resampling: Resampling,
 }
 
 impl Bench {
+    /// Seed of the prompts without a negation, and of their first picture's noise.
+    fn prompts_seed(&self) -> u64 {
+        self.held_out.seeds().start
+    }
+
+    /// The first `count` scenes.
+    fn scenes(&self, count: usize) -> Vec<Scene> {
+        let seeds: Vec<u64> = self.held_out.seeds().take(count).collect();
+        seeds.into_par_iter().map(Scene::sample).collect()
+    }
+
     /// The part `name`, which depends on `models` and `settings`: from its file, or measured by
     /// `work` when its section is. `None` when there is neither.
     fn part<T: Serialize + serde::de::DeserializeOwned>(
@@ -230,12 +273,14 @@ pub fn measure(weights: &Path, out: &Path, options: &QualityOptions) -> Result<Q
         tree,
         parts: Parts::open(&out.join(PARTS_FOLDER), options.fast)?,
         sections: options.sections.clone(),
+        held_out: options.held_out,
         counts,
         painting: options.painting,
         resampling: Resampling::new(counts.resamples),
     };
     let mut quality = Quality {
         fast: options.fast,
+        held_out: bench.held_out,
         painting: bench.painting,
         counts,
         clip: clip::measure(&bench)?,
@@ -254,12 +299,6 @@ pub fn measure(weights: &Path, out: &Path, options: &QualityOptions) -> Result<Q
     write_atomic(&json_path, format!("{json}\n").as_bytes())?;
     write_atomic(out.join(PAGE_FILE), quality.page().as_bytes())?;
     Ok(quality)
-}
-
-/// The first `count` test scenes.
-fn test_scenes(count: usize) -> Vec<Scene> {
-    let seeds: Vec<u64> = recipe::TEST.take(count).collect();
-    seeds.into_par_iter().map(Scene::sample).collect()
 }
 
 /// Scenes of which [`digest_of_scenes`] looks at the pictures, too.

@@ -3,14 +3,15 @@
 //! [`QuestionAnswerer`] is what matters: a picture and questions in, one [`Answer`] a question out.
 //! The scores that need visual question answering (Neg Score, TIFA) know nothing else of the model,
 //! so that a small model, a large one, a server or a recording can answer. Every answerer is a
-//! module of its own; [`mini`] is the small one: [`mini::MiniVqa`] encodes the picture once with a
-//! CLIP vision tower ([`mini::MiniVqaModel::encode_pictures`]), reads each question in the light of
-//! the picture, and picks one of the answers that its `config.json` lists.
+//! module of its own; [`mini`] is the small one: [`mini::MiniVqa`] looks at the picture once with a
+//! convolutional network ([`mini::MiniVqaModel::encode_pictures`]), reads each question in the light
+//! of the picture, and picks one of the answers that its `config.json` lists.
 //!
 //! [`detector`] answers what is in a picture *without* being asked in words. A score is only as
-//! good as the model that answers, and a model cannot vouch for itself: the detector is a
-//! convolutional network that shares neither weights nor architecture nor training target with any
-//! answerer, so that where the two agree, they agree about the picture.
+//! good as the model that answers, and a model cannot vouch for itself: the detector is trained apart,
+//! from other first weights and without any text, and shares no weight with an answerer. Its network
+//! has the form of the one that mini-vqa looks with, so that the two are not strangers: where they
+//! agree, they may still err alike.
 //!
 //! ```no_run
 //! use negkit_nn::Compute;

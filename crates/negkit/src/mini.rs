@@ -15,6 +15,10 @@ pub const STEPS: usize = 20;
 /// Guidance scale of the small pipeline where nothing else is said.
 pub const GUIDANCE_SCALE: f64 = 3.;
 
+/// Probability above which the small CLIPSeg's pixels are best marked: the best threshold for ordinary
+/// phrases of validation scenes, as its card tells.
+pub const MASK_THRESHOLD: f32 = 0.35;
+
 /// The small pipeline in Stable Diffusion's layout.
 pub const STABLE_DIFFUSION: &str = "sd";
 /// The small CLIPSeg.
@@ -125,6 +129,15 @@ impl ModelChoice {
     /// The small models, where the model is one of them.
     pub fn mini(&self) -> Option<&MiniModels> {
         self.mini.as_ref()
+    }
+
+    /// Probability above which pixels that a CLIPSeg marked are in the mask, where nothing else is
+    /// said: 0.5, with the small model [`MASK_THRESHOLD`].
+    pub fn mask_threshold(&self) -> f32 {
+        match self.mini {
+            Some(_) => MASK_THRESHOLD,
+            None => 0.5,
+        }
     }
 
     /// What to open for a text encoder: beside a small model a name (`negationclip`, `conclip`) means

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::score::{Difference, Score};
 use super::tree::{STOCK, STOCK_FOLDER, Tree};
-use super::{Bench, Section, digest_of_scenes, pictures_of, test_scenes};
+use super::{Bench, Section, digest_of_scenes, pictures_of};
 use crate::scores::{ContrastScores, contrast};
 use crate::{MiniError, progress};
 
@@ -114,7 +114,7 @@ fn embed_pictures(tree: &Tree, pictures: &[RgbImage]) -> Result<Tensor, MiniErro
 /// Measures all encoders that are there.
 pub(super) fn measure(bench: &Bench) -> Result<Option<ClipQuality>, MiniError> {
     let (others, missing) = bench.tree.encoders();
-    let scenes = test_scenes(bench.counts.contrast_scenes);
+    let scenes = bench.scenes(bench.counts.contrast_scenes);
     let captions: Vec<String> = scenes.iter().map(language::full_caption).collect();
     let settings = json!({
         "scenes": scenes.len(),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::score::Score;
 use super::tree::STOCK;
-use super::{Bench, Section, digest_of_scenes, test_scenes};
+use super::{Bench, Section, digest_of_scenes};
 use crate::gallery::draw;
 use crate::recipe::{self, SEGMENTATION_SIDE};
 use crate::segment::phrase_mask;
@@ -145,7 +145,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Option<ClipSegQuality>, MiniError
         return Ok(None);
     };
     let (count, each) = (bench.counts.phrase_scenes, bench.counts.phrases_each);
-    let scenes = test_scenes(count).into_iter();
+    let scenes = bench.scenes(count).into_iter();
     let asked: Vec<Asked> = scenes.map(|scene| ordinary(scene, each)).collect();
     let settings = json!({
         "scenes": count,

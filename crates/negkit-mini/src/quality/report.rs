@@ -14,15 +14,17 @@ use super::sd::SdQuality;
 use super::swap::{EncoderSwap, IouOutcome, Outcome, SwapQuality};
 use super::tree::{STOCK, STOCK_FOLDER};
 use super::vqa::{Checked, DetectorQuality, VqaQuality};
-use super::{Counts, NAMES, PROMPTS_SEED};
+use super::{Counts, HeldOut, NAMES};
 use crate::MiniError;
-use crate::recipe::{self, SEED};
+use crate::recipe::SEED;
 
 /// All that was measured.
 #[derive(Debug, Clone)]
 pub struct Quality {
     /// Whether only a few items were measured: nothing to report.
     pub fast: bool,
+    /// On what it was measured.
+    pub held_out: HeldOut,
     /// How mini-sd painted.
     pub painting: Painting,
     /// How much was measured.
@@ -229,8 +231,8 @@ impl Quality {
             "negkit": env!("CARGO_PKG_VERSION"),
             "fast": self.fast,
             "about": {
-                "scenes": format!("seeds {:?}", recipe::TEST),
-                "prompts_seed": PROMPTS_SEED,
+                "scenes": format!("{} seeds {:?}", self.held_out.name(), self.held_out.seeds()),
+                "prompts_seed": self.held_out.seeds().start,
                 "seed": SEED,
                 "interval_level": LEVEL,
             },
@@ -293,17 +295,23 @@ impl Quality {
                  else.**\n"
             )?;
         }
+        let seeds = self.held_out.seeds();
+        let choosing = match self.held_out {
+            HeldOut::Test => "",
+            HeldOut::Validation => "**For choices between settings; no results.** ",
+        };
         writeln!(
             out,
-            "Measured by `negkit mini quality` (negkit {}) on test scenes (seeds {} to {}) that no \
-             training and no choice has seen. In brackets: 95 % bootstrap intervals over {} \
+            "{choosing}Measured by `negkit mini quality` (negkit {}) on {} scenes (seeds {} to {}) that no \
+             training has seen. In brackets: 95 % bootstrap intervals over {} \
              resamples, of scenes, pictures or prompts, whichever were sampled. A bar counts as \
              met by the score itself; where the interval reaches beyond it, that is said. Pictures \
              are painted in {} steps with guidance {}, none chosen. All numbers, the hashes of the \
              weights and the time it took are in `quality.json`.\n",
             env!("CARGO_PKG_VERSION"),
-            recipe::TEST.start,
-            recipe::TEST.end - 1,
+            self.held_out.name(),
+            seeds.start,
+            seeds.end - 1,
             self.counts.resamples,
             self.painting.steps,
             self.painting.guidance
@@ -808,6 +816,7 @@ mod tests {
     fn only_clipseg() -> Quality {
         let mut quality = Quality {
             fast: false,
+            held_out: HeldOut::Test,
             painting: Painting::default(),
             counts: Counts::FULL,
             clip: None,

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::painter::{paint, request};
 use super::score::{Score, as_number};
 use super::tree::STOCK;
-use super::{Bench, PROMPTS_SEED, Section, ask, digest};
+use super::{Bench, Section, ask, digest};
 use crate::MiniError;
 
 /// Whether pictures show what was asked for. Prompts are what is drawn for the intervals.
@@ -119,9 +119,9 @@ fn right(checks: &[Check], answers: &[String]) -> Vec<bool> {
     right
 }
 
-/// The prompts with their noise.
-pub(super) fn requests(prompts: &[AffirmativePrompt]) -> Vec<PictureRequest> {
-    let numbered = (PROMPTS_SEED..).zip(prompts);
+/// The prompts with their noise, from the seed `first` on.
+pub(super) fn requests(first: u64, prompts: &[AffirmativePrompt]) -> Vec<PictureRequest> {
+    let numbered = (first..).zip(prompts);
     numbered
         .map(|(seed, prompt)| request(&prompt.prompt, seed))
         .collect()
@@ -129,7 +129,7 @@ pub(super) fn requests(prompts: &[AffirmativePrompt]) -> Vec<PictureRequest> {
 
 /// Measures mini-sd.
 pub(super) fn measure(bench: &Bench) -> Result<Option<SdQuality>, MiniError> {
-    let prompts = language::affirmative_prompts(PROMPTS_SEED, bench.counts.prompts);
+    let prompts = language::affirmative_prompts(bench.prompts_seed(), bench.counts.prompts);
     let all: Vec<Vec<Check>> = prompts.iter().map(checks).collect();
     let settings = json!({
         "prompts": prompts.len(),
@@ -138,7 +138,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Option<SdQuality>, MiniError> {
     });
     let answers = bench.part(Section::Sd, "sd", &["sd", "vqa"], settings, || {
         let model = bench.tree.sd(STOCK)?;
-        let pictures = paint(&model, &requests(&prompts), &bench.painting)?;
+        let pictures = paint(
+            &model,
+            &requests(bench.prompts_seed(), &prompts),
+            &bench.painting,
+        )?;
         let questions: Vec<Vec<String>> = all
             .iter()
             .map(|checks| checks.iter().map(|check| check.question.clone()).collect())
@@ -257,7 +261,7 @@ mod tests {
     #[test]
     fn questions_have_answers_that_mini_vqa_can_give() {
         let answers = language::answer_vocabulary();
-        for prompt in language::affirmative_prompts(PROMPTS_SEED, 500) {
+        for prompt in language::affirmative_prompts(crate::recipe::TEST.start, 500) {
             for check in checks(&prompt) {
                 assert!(answers.contains(&check.answer.as_str()), "{check:?}");
                 assert!(check.needs.is_none_or(|needs| needs < 10));

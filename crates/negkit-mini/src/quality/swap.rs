@@ -14,10 +14,9 @@ use super::clipseg::{Asked, PhraseIous, chosen_threshold, digest_of_asked, mark,
 use super::painter::{paint, request};
 use super::score::{Difference, Score, as_number};
 use super::tree::{STOCK, Tree};
-use super::{Bench, PROMPTS_SEED, Section, ask, digest, test_scenes};
+use super::{Bench, Section, ask, digest};
 use crate::MiniError;
 use crate::gallery::draw;
-use crate::recipe;
 
 /// First noise of the prompts with a negation; every prompt has a thousand of its own.
 const NEGATION_NOISE: u64 = 10_000_000;
@@ -25,8 +24,6 @@ const NEGATION_NOISE: u64 = 10_000_000;
 const NOISES_EACH: u64 = 1000;
 /// First noise of TIFA's prompts.
 const TIFA_NOISE: u64 = 20_000_000;
-/// Seed of TIFA's prompts.
-const TIFA_SEED: u64 = PROMPTS_SEED + 1;
 
 /// What becomes of pictures and masks with each text encoder.
 #[derive(Debug, Clone, Serialize)]
@@ -218,8 +215,7 @@ fn tifa(bench: &Bench, encoder: &str, items: &[TifaItem]) -> Result<Vec<Vec<f64>
 }
 
 /// Referring expressions, at most one of a scene: such without a negation, or such with one.
-fn referring(scenes: usize, negated: bool) -> Vec<Asked> {
-    let seeds = recipe::TEST.take(scenes);
+fn referring(seeds: impl Iterator<Item = u64>, negated: bool) -> Vec<Asked> {
     let asked = seeds.filter_map(|seed| {
         let scene: Scene = language::referring_scene(seed);
         let mut rng = draw("quality-referring", seed);
@@ -252,16 +248,17 @@ impl Questions {
             true => chosen_threshold(bench, Section::Swap)?,
             false => None,
         };
-        let scenes = || test_scenes(bench.counts.phrase_scenes).into_iter();
+        let seeds = || bench.held_out.seeds().take(bench.counts.referring_scenes);
+        let scenes = || bench.scenes(bench.counts.phrase_scenes).into_iter();
         Ok(Self {
             negations: some_prompts(bench.counts.negation_prompts),
-            tifa: language::tifa_items(TIFA_SEED, bench.counts.tifa_prompts),
+            tifa: language::tifa_items(bench.prompts_seed() + 1, bench.counts.tifa_prompts),
             masks: threshold.map(|threshold| MaskQuestions {
                 threshold,
                 // One each, so that phrases are independent of each other.
                 ordinary: scenes().map(|scene| ordinary(scene, 1)).collect(),
-                referring: referring(bench.counts.referring_scenes, false),
-                negated: referring(bench.counts.referring_scenes, true),
+                referring: referring(seeds(), false),
+                negated: referring(seeds(), true),
             }),
         })
     }
@@ -524,7 +521,7 @@ mod tests {
     #[test]
     fn referring_expressions_are_of_the_sort_that_is_asked_for() {
         for negated in [false, true] {
-            let asked = referring(60, negated);
+            let asked = referring(crate::recipe::TEST.take(60), negated);
             assert!(asked.len() > 20, "{} of 60 scenes", asked.len());
             for (scene, phrases) in &asked {
                 assert_eq!(phrases.len(), 1);

@@ -17,9 +17,7 @@ use super::painter::paint;
 use super::score::{Score, as_number};
 use super::sd::requests;
 use super::tree::STOCK;
-use super::{
-    Bench, PROMPTS_SEED, Section, ask, digest, digest_of_scenes, pictures_of, test_scenes,
-};
+use super::{Bench, Section, ask, digest, digest_of_scenes, pictures_of};
 use crate::MiniError;
 use crate::gallery::draw;
 
@@ -204,7 +202,7 @@ fn sightings(
 pub(super) fn measure(
     bench: &Bench,
 ) -> Result<Option<(VqaQuality, Option<DetectorQuality>)>, MiniError> {
-    let scenes = test_scenes(bench.counts.question_scenes);
+    let scenes = bench.scenes(bench.counts.question_scenes);
     let questions: Vec<Vec<language::Question>> = scenes
         .iter()
         .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
@@ -253,7 +251,8 @@ fn sightings_on_scenes(
 
 /// Both judges on what mini-sd paints of prompts without a negation.
 fn sightings_on_painted(bench: &Bench) -> Result<Option<Vec<Vec<Sighting>>>, MiniError> {
-    let prompts = language::affirmative_prompts(PROMPTS_SEED, bench.counts.checked_pictures);
+    let prompts =
+        language::affirmative_prompts(bench.prompts_seed(), bench.counts.checked_pictures);
     let kinds: Vec<Vec<(Kind, bool)>> = (0..)
         .zip(&prompts)
         .map(|(i, prompt)| {
@@ -269,7 +268,11 @@ fn sightings_on_painted(bench: &Bench) -> Result<Option<Vec<Vec<Sighting>>>, Min
     let models = ["vqa", "detector", "sd"];
     bench.part(Section::Vqa, "vqa-painted", &models, settings, || {
         let model = bench.tree.sd(STOCK)?;
-        let pictures = paint(&model, &requests(&prompts), &bench.painting)?;
+        let pictures = paint(
+            &model,
+            &requests(bench.prompts_seed(), &prompts),
+            &bench.painting,
+        )?;
         let (vqa, detector) = (bench.tree.vqa()?, bench.tree.detector()?);
         sightings(&vqa, &detector, &pictures, &kinds)
     })
