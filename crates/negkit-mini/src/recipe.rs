@@ -87,7 +87,7 @@ pub fn unet_config() -> UNetConfig {
         out_channels: LATENT_CHANNELS,
         down_block_types: vec![DownBlockType::CrossAttn; 2],
         up_block_types: vec![UpBlockType::CrossAttn; 2],
-        block_out_channels: vec![64, 128],
+        block_out_channels: vec![96, 160],
         layers_per_block: 2,
         norm_num_groups: 16,
         cross_attention_dim: WIDTH,
@@ -188,7 +188,7 @@ pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
         betas: (0.9, 0.99),
         ema: Some(0.999),
         parts: 2,
-        ..training(3200, 1e-3, 150)
+        ..training(9000, 1e-3, 150)
     };
     let task = DiffusionSettings {
         batch_size: 64,
