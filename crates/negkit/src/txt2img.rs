@@ -310,7 +310,7 @@ pub(crate) fn slug(text: &str) -> String {
 
 /// A part of a file name for every encoder, no two the same: what is written for one encoder must
 /// not overwrite what was written for another. Of a long path this is the end, which tells more.
-pub(crate) fn encoder_slugs<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub fn encoder_slugs<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut slugs: Vec<String> = Vec::new();
     for name in names {
         let all = words(name);
