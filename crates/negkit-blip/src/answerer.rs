@@ -164,10 +164,7 @@ impl QuestionAnswerer for BlipVqa {
                         path: self.weights.location().into(),
                     });
                 }
-                answers.push(Answer {
-                    text: self.words(&answer)?,
-                    confidence: Some(answer.probability),
-                });
+                answers.push(Answer::new(self.words(&answer)?, Some(answer.probability)));
             }
         }
         Ok(answers)

@@ -42,6 +42,10 @@ enum Kind {
     Clipseg,
     /// Both towers of a CLIP.
     Clip,
+    /// Answers to questions about pictures.
+    QuestionAnswering,
+    /// Sentence embeddings.
+    SentenceEncoder,
 }
 
 impl From<Kind> for ModelKind {
@@ -51,6 +55,8 @@ impl From<Kind> for ModelKind {
             Kind::Diffusion => Self::Diffusion,
             Kind::Clipseg => Self::ClipSeg,
             Kind::Clip => Self::Clip,
+            Kind::QuestionAnswering => Self::QuestionAnswering,
+            Kind::SentenceEncoder => Self::SentenceEncoder,
         }
     }
 }
@@ -78,13 +84,15 @@ pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
                     ModelKind::ClipSeg,
                     ModelKind::Clip,
                     ModelKind::TextEncoder,
+                    ModelKind::QuestionAnswering,
+                    ModelKind::SentenceEncoder,
                 ];
                 let wanted = largest.into_iter().find(|kind| kinds.contains(kind));
                 wanted.unwrap_or(ModelKind::TextEncoder)
             }
             (None, _) => anyhow::bail!(
-                "say what the files of {spec} are for: --for text-encoder, diffusion, clipseg or \
-                 clip"
+                "say what the files of {spec} are for: --for text-encoder, diffusion, clipseg, \
+                 clip, question-answering or sentence-encoder"
             ),
         };
         let mut want = Want::new(kind).size(size);

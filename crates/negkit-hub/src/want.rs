@@ -17,6 +17,10 @@ pub enum ModelKind {
     ClipSeg,
     /// Both CLIP towers, for image-text similarity.
     Clip,
+    /// A model that answers questions about pictures.
+    QuestionAnswering,
+    /// A model that says which sentences are alike.
+    SentenceEncoder,
 }
 
 impl fmt::Display for ModelKind {
@@ -26,6 +30,8 @@ impl fmt::Display for ModelKind {
             ModelKind::Diffusion => "diffusion pipeline",
             ModelKind::ClipSeg => "CLIPSeg model",
             ModelKind::Clip => "CLIP model",
+            ModelKind::QuestionAnswering => "question answering model",
+            ModelKind::SentenceEncoder => "sentence encoder",
         })
     }
 }

@@ -7,6 +7,8 @@ use negkit_nn::{ConfigError, ParamsError};
 use negkit_text::tokenizer::TokenizerError;
 use thiserror::Error;
 
+use crate::replay::ReplayError;
+
 /// Why a model cannot be loaded, or a question not be answered.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -86,6 +88,9 @@ pub enum VqaError {
     /// The device failed, or tensors do not fit.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// Stored answers cannot be read, or there is none to a question.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// An answerer of one's own failed for a reason of its own.
     #[error("answerer '{answerer}' failed: {cause}")]
     Other {

@@ -7,6 +7,10 @@
 //! convolutional network ([`mini::MiniVqaModel::encode_pictures`]), reads each question in the light
 //! of the picture, and picks one of the answers that its `config.json` lists.
 //!
+//! [`QuestionAnswerer::inquire`] also says which picture it is and what there is to choose from;
+//! [`replay`] answers from what was stored of an earlier run, and needs the picture's key for that.
+//! An answer that cannot be read without guessing is a [`Refusal`], kept beside the others.
+//!
 //! [`detector`] answers what is in a picture *without* being asked in words. A score is only as
 //! good as the model that answers, and a model cannot vouch for itself: the detector is trained apart,
 //! from other first weights and without any text, and shares no weight with an answerer. Its network
@@ -32,6 +36,9 @@ mod answerer;
 pub mod detector;
 mod error;
 pub mod mini;
+pub mod replay;
 
-pub use answerer::{Answer, AnswererInfo, QuestionAnswerer};
+pub use answerer::{
+    Answer, AnswererInfo, Inquiry, Question, QuestionAnswerer, Refusal, RefusalReason, YES_NO,
+};
 pub use error::VqaError;

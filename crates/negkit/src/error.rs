@@ -29,6 +29,26 @@ pub enum Error {
     /// CLIPSeg cannot be loaded or used.
     #[error(transparent)]
     ClipSeg(#[from] negkit_clipseg::ClipSegError),
+    /// An answerer cannot be loaded or used.
+    #[error(transparent)]
+    Vqa(#[from] negkit_vqa::VqaError),
+    /// BLIP cannot be loaded or used.
+    #[error(transparent)]
+    Blip(#[from] negkit_blip::BlipError),
+    /// A sentence encoder cannot be loaded or used.
+    #[error(transparent)]
+    Sbert(#[from] negkit_sbert::SbertError),
+    /// A folder does not hold a model that answers questions.
+    #[error(
+        "{path}: the model_type in config.json is '{found}', and models that answer questions about \
+         pictures are 'blip' and 'mini-vqa'"
+    )]
+    NoAnswerer {
+        /// The folder, or what is in its place.
+        path: PathBuf,
+        /// The type that is named.
+        found: String,
+    },
     /// A picture cannot be read or written.
     #[error(transparent)]
     Picture(#[from] negkit_image::Error),

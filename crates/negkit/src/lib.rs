@@ -8,7 +8,8 @@
 //! This crate is the facade: it re-exports the crates that do the work and adds what they do
 //! together.
 //!
-//! - [`Models`] opens engines and encoders from a name, a hub id, a folder or a file.
+//! - [`Models`] opens engines, encoders and [answerers](Models::answerer) from a name, a hub id, a
+//!   folder or a file.
 //! - [`txt2img`] makes the same pictures with several encoders, from the same noise, and saves them.
 //! - [`segment`] marks the same phrases with several encoders, and saves that.
 //! - [`mini`] finds the small models that lie in the repository, for when no model is named.
@@ -30,6 +31,7 @@
 //! ```
 #![deny(missing_docs)]
 
+mod answerers;
 pub mod encoders;
 mod error;
 mod latents;
@@ -38,6 +40,7 @@ mod models;
 pub mod segment;
 pub mod txt2img;
 
+pub use negkit_blip as blip;
 pub use negkit_checkpoint as checkpoint;
 pub use negkit_clip as clip;
 pub use negkit_clipseg as clipseg;
@@ -45,11 +48,15 @@ pub use negkit_diffusion as diffusion;
 pub use negkit_hub as hub;
 pub use negkit_image as image;
 pub use negkit_nn as nn;
+pub use negkit_sbert as sbert;
 pub use negkit_text as text;
+pub use negkit_vqa as vqa;
 
 pub use candle_core::Tensor;
 pub use error::{Error, Result};
 pub use models::{Models, is_own_encoder};
 pub use negkit_hub::{ClipSize, Hub, HubConfig};
 pub use negkit_nn::{AttentionBudget, Compute, DeviceChoice, DtypeChoice};
+pub use negkit_sbert::SentenceEncoder;
 pub use negkit_text::{EncoderInfo, TextEncoder, TextEncoding};
+pub use negkit_vqa::QuestionAnswerer;

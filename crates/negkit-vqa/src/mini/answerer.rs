@@ -13,7 +13,7 @@ use negkit_text::tokenizer::ClipTokenizer;
 
 use super::config::{MODEL_TYPE, MiniVqaConfig};
 use super::model::MiniVqaModel;
-use crate::{Answer, AnswererInfo, QuestionAnswerer, VqaError};
+use crate::{Answer, AnswererInfo, Inquiry, QuestionAnswerer, VqaError};
 
 /// Pictures encoded at a time: bounds memory, and is far above where a batch stops paying.
 const PICTURES_AT_A_TIME: usize = 32;
@@ -161,10 +161,10 @@ impl MiniVqa {
                 best = index;
             }
         }
-        Answer {
-            text: self.config.answers[best].clone(),
-            confidence: probabilities.get(best).copied(),
-        }
+        Answer::new(
+            self.config.answers[best].clone(),
+            probabilities.get(best).copied(),
+        )
     }
 }
 
@@ -185,6 +185,16 @@ impl QuestionAnswerer for MiniVqa {
             }
         }
         Ok(answers)
+    }
+
+    fn inquire_batch(&self, inquiries: &[Inquiry<'_>]) -> Result<Vec<Vec<Answer>>, VqaError> {
+        let texts: Vec<Vec<&str>> = inquiries.iter().map(Inquiry::texts).collect();
+        let pictures: Vec<(&RgbImage, &[&str])> = inquiries
+            .iter()
+            .zip(&texts)
+            .map(|(inquiry, texts)| (inquiry.picture, texts.as_slice()))
+            .collect();
+        self.answer_batch(&pictures)
     }
 
     fn info(&self) -> AnswererInfo {
