@@ -11,7 +11,9 @@ use std::time::SystemTime;
 
 use negkit_mini::export::{ExportOptions, export};
 use negkit_mini::quality::sheet::{SheetOptions, write_sheet};
-use negkit_mini::quality::{JSON_FILE, PAGE_FILE, Painting, QualityOptions, Section, measure};
+use negkit_mini::quality::{
+    HeldOut, JSON_FILE, PAGE_FILE, Painting, QualityOptions, Section, measure,
+};
 use negkit_mini::{MiniError, Workshop};
 use serde_json::Value;
 use untrained::trained;
@@ -26,6 +28,7 @@ fn options(sections: &[Section]) -> QualityOptions {
     QualityOptions {
         sections: sections.to_vec(),
         encoders: vec!["stock".to_owned(), "negationclip".to_owned()],
+        held_out: HeldOut::Test,
         fast: true,
         painting: PAINTING,
     }
