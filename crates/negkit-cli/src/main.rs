@@ -1,6 +1,7 @@
 //! The command `negkit`: thin over the library, which does the work.
 
 mod args;
+mod ask;
 mod data;
 mod download;
 mod encoders;
@@ -39,6 +40,7 @@ struct Cli {
 enum Command {
     Txt2img(Box<txt2img::Txt2ImgArgs>),
     Segment(segment::SegmentArgs),
+    Ask(ask::AskArgs),
     /// List, inspect and compare text encoders.
     #[command(subcommand)]
     Encoders(encoders::EncodersCommand),
@@ -89,6 +91,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Txt2img(args) => txt2img::run(&args)?,
         Command::Segment(args) => segment::run(&args)?,
+        Command::Ask(args) => ask::run(&args)?,
         Command::Encoders(command) => encoders::run(&command)?,
         Command::World(command) => world::run(&command)?,
         Command::Data(command) => return data::run(&command),

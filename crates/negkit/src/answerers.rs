@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use negkit_blip::BlipVqa;
+use negkit_chat::{ChatAnswerer, ChatClient, ChatConfig, JsonLines};
 use negkit_hub::{ModelKind, Want};
 use negkit_nn::read_config;
 use negkit_sbert::SentenceEncoder;
@@ -16,6 +17,7 @@ use crate::{Error, Models, Result, mini};
 /// Names the small answerer.
 const MINI: &str = "mini";
 const BLIP: &str = "blip:";
+const CHAT: &str = "chat:";
 const REPLAY: &str = "replay:";
 
 /// The one field of a `config.json` by which models are told apart.
@@ -32,11 +34,33 @@ impl Models {
     /// | `mini` | the small model in `weights/mini/vqa` |
     /// | `blip-vqa-base`, `owner/name`, a folder | a known name, a hub id or a folder of mini-vqa or of BLIP |
     /// | `blip:SPEC` | the same, and nothing but BLIP |
+    /// | `chat:MODEL@URL` | a model behind an OpenAI-compatible endpoint, such as `chat:llava@http://127.0.0.1:11434/v1`, see [`negkit_chat`] |
     /// | `replay:FILE` | stored answers, see [`negkit_vqa::replay`] |
     ///
     /// # Errors
     /// When the files cannot be found, read, or do not fit each other.
     pub fn answerer(&self, spec: &str) -> Result<Box<dyn QuestionAnswerer>> {
+        self.answerer_keeping(spec, None)
+    }
+
+    /// As [`Models::answerer`]. All that a chat model says is appended to the file `raw`, as
+    /// [`negkit_chat::RawAnswer`] a line; the other answerers say nothing but their answers.
+    ///
+    /// # Errors
+    /// As [`Models::answerer`], and when the file cannot be opened.
+    pub fn answerer_keeping(
+        &self,
+        spec: &str,
+        raw: Option<&Path>,
+    ) -> Result<Box<dyn QuestionAnswerer>> {
+        if let Some(model) = spec.strip_prefix(CHAT) {
+            let client = ChatClient::new(ChatConfig::from_spec(model)?)?;
+            let answerer = ChatAnswerer::new(client);
+            return Ok(match raw {
+                Some(path) => Box::new(answerer.record(JsonLines::append(path)?)),
+                None => Box::new(answerer),
+            });
+        }
         if spec == MINI && !Path::new(spec).exists() {
             let found = self.choose(None, mini::VQA)?;
             return self.open_answerer(Path::new(found.spec()));
@@ -114,6 +138,12 @@ mod tests {
         let small = models.answerer(folder.to_str().unwrap()).unwrap();
         assert_eq!(small.info().model, "mini-vqa");
 
+        let chat = models.answerer("chat:a/b@http://127.0.0.1:1/v1").unwrap();
+        assert_eq!(
+            (chat.info().name, chat.info().model),
+            ("a/b".into(), "chat".into())
+        );
+
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("a.csv");
         fs::write(&file, "picture,question,answer\na,is it day?,yes\n").unwrap();
@@ -138,11 +168,12 @@ mod tests {
         assert!(said.contains("'clip'") && said.contains("'blip'"), "{said}");
         // A name that is known says what is missing where.
         let said = error(&models, "blip-vqa-base");
-        assert!(said.contains("blip-vqa-base/config.json"), "{said}");
+        assert!(said.contains("preprocessor_config.json"), "{said}");
         let said = error(&models, "blip:blip-vqa-base");
         assert!(said.contains("preprocessor_config.json"), "{said}");
         let said = error(&models, "sd-1.4");
         assert!(said.contains("question answering"), "{said}");
+        assert!(error(&models, "chat:llava").contains("MODEL@URL"));
         assert!(error(&models, "replay:none.csv").contains("none.csv"));
         let said = models.sentence_encoder("all-mpnet-base-v2").map(|_| ());
         let said = said.unwrap_err().to_string();

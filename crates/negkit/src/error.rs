@@ -35,6 +35,9 @@ pub enum Error {
     /// BLIP cannot be loaded or used.
     #[error(transparent)]
     Blip(#[from] negkit_blip::BlipError),
+    /// A chat model cannot be used.
+    #[error(transparent)]
+    Chat(#[from] negkit_chat::ChatError),
     /// A sentence encoder cannot be loaded or used.
     #[error(transparent)]
     Sbert(#[from] negkit_sbert::SbertError),

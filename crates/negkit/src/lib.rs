@@ -41,6 +41,7 @@ pub mod segment;
 pub mod txt2img;
 
 pub use negkit_blip as blip;
+pub use negkit_chat as chat;
 pub use negkit_checkpoint as checkpoint;
 pub use negkit_clip as clip;
 pub use negkit_clipseg as clipseg;

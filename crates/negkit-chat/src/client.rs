@@ -1,0 +1,351 @@
+//! HTTP towards the endpoint.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use backon::{BlockingRetryable, ExponentialBuilder};
+use serde::{Deserialize, Serialize};
+use ureq::http::{Response, header};
+use ureq::{Agent, Body, Proxy};
+
+use crate::gate::Gate;
+use crate::{ChatConfig, ChatError, Message, Sampling};
+
+const MAX_ERROR_TEXT: usize = 300;
+
+/// A client of one model at one endpoint. May be used by many threads, whose requests together stay
+/// within [`ChatConfig::concurrency`].
+pub struct ChatClient {
+    agent: Agent,
+    config: ChatConfig,
+    gate: Gate,
+}
+
+/// What a model said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// Its words.
+    pub text: String,
+    /// Why it stopped: `stop`, `length` and others.
+    pub finish_reason: Option<String>,
+}
+
+impl Completion {
+    /// Whether it was stopped by [`Sampling::max_tokens`] before it had finished.
+    pub fn is_cut_off(&self) -> bool {
+        self.finish_reason.as_deref() == Some("length")
+    }
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    messages: &'a [Message],
+    #[serde(flatten)]
+    sampling: &'a Sampling,
+    stream: bool,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    choices: Vec<ReplyChoice>,
+}
+
+#[derive(Deserialize)]
+struct ReplyChoice {
+    message: ReplyMessage,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ReplyMessage {
+    #[serde(default)]
+    content: Option<String>,
+    /// OpenAI's own models refuse here.
+    #[serde(default)]
+    refusal: Option<String>,
+}
+
+/// A try that failed, and whether another may succeed.
+struct Failure {
+    error: ChatError,
+    transient: bool,
+    /// What the endpoint asks to wait.
+    wait: Option<Duration>,
+}
+
+impl ChatClient {
+    /// A client. Nothing is sent yet. Proxies of the environment are honoured, but for an endpoint
+    /// on this machine.
+    ///
+    /// # Errors
+    /// [`ChatError::Setting`] when a setting makes no sense.
+    pub fn new(config: ChatConfig) -> Result<Self, ChatError> {
+        config.check()?;
+        if config.api_key.is_some() && !config.is_local() && config.url.scheme_str() == Some("http")
+        {
+            tracing::warn!(url = %config.url, "the key is sent without encryption");
+        }
+        let proxy = match config.is_local() {
+            true => None,
+            false => Proxy::try_from_env(),
+        };
+        let agent = Agent::new_with_config(
+            Agent::config_builder()
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .http_status_as_error(false)
+                .user_agent(concat!("negkit/", env!("CARGO_PKG_VERSION")))
+                .proxy(proxy)
+                .timeout_connect(Some(config.connect_timeout))
+                .timeout_global(Some(config.timeout))
+                .build(),
+        );
+        Ok(Self {
+            agent,
+            gate: Gate::new(config.concurrency),
+            config,
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ChatConfig {
+        &self.config
+    }
+
+    /// What the model says next, with the sampling of the configuration.
+    ///
+    /// # Errors
+    /// When no answer could be had after all repetitions, or it is no chat completion.
+    pub fn complete(&self, messages: &[Message]) -> Result<Completion, ChatError> {
+        self.complete_with(messages, &self.config.sampling)
+    }
+
+    /// As [`ChatClient::complete`], with another sampling.
+    ///
+    /// # Errors
+    /// As [`ChatClient::complete`].
+    pub fn complete_with(
+        &self,
+        messages: &[Message],
+        sampling: &Sampling,
+    ) -> Result<Completion, ChatError> {
+        let request = Request {
+            model: &self.config.model,
+            messages,
+            sampling,
+            stream: false,
+        };
+        let body = serde_json::to_vec(&request).map_err(|e| ChatError::Setting {
+            setting: "sampling",
+            message: e.to_string(),
+        })?;
+        self.repeated(|| self.exchange(&body))
+    }
+
+    /// Runs `operation` until it succeeds, fails for good, or has been repeated often enough.
+    fn repeated(
+        &self,
+        mut operation: impl FnMut() -> Result<Completion, Failure>,
+    ) -> Result<Completion, ChatError> {
+        let retry = self.config.retry;
+        let pause = Rc::new(Cell::new(Duration::ZERO));
+        let sleep = Rc::clone(&pause);
+        let mut tries = 0;
+        let result = (|| {
+            tries += 1;
+            operation()
+        })
+        .retry(
+            ExponentialBuilder::default()
+                .with_min_delay(retry.first_pause)
+                .with_max_delay(retry.longest_pause)
+                .with_max_times(retry.repeats)
+                .with_jitter(),
+        )
+        .sleep(move |_: Duration| std::thread::sleep(sleep.get()))
+        .when(|failure: &Failure| {
+            failure.transient && failure.wait.is_none_or(|wait| wait <= retry.longest_pause)
+        })
+        .notify(|failure: &Failure, planned: Duration| {
+            let planned = failure.wait.map_or(planned, |wait| wait.max(planned));
+            tracing::warn!(error = %failure.error, pause_s = planned.as_secs_f32(), "trying again");
+            pause.set(planned);
+        })
+        .call();
+        result.map_err(|failure| failure.error.after(tries))
+    }
+
+    /// One try. The place behind the gate is held for it alone, not for the pauses between tries.
+    fn exchange(&self, body: &[u8]) -> Result<Completion, Failure> {
+        let _pass = self.gate.enter();
+        let mut request = self
+            .agent
+            .post(self.config.url.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json");
+        if let Some(key) = &self.config.api_key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.secret()));
+        }
+        let response = request.send(body).map_err(|error| {
+            let transient = is_passing(&error);
+            self.connection(error.to_string(), transient)
+        })?;
+        if !response.status().is_success() {
+            return Err(self.refused(response));
+        }
+        let most = self.config.most_bytes;
+        let body = read_to(response.into_body(), most + 1).map_err(|e| self.connection(e, true))?;
+        if body.len() as u64 > most {
+            return Err(self.protocol(format!("it is longer than {most} bytes"), false));
+        }
+        self.read(&body)
+    }
+
+    fn read(&self, body: &[u8]) -> Result<Completion, Failure> {
+        let reply: Reply = serde_json::from_slice(body).map_err(|error| {
+            let text = String::from_utf8_lossy(body);
+            // Without a length a body that broke off is known by its end alone.
+            self.protocol(
+                format!("{error}, in {:?}", self.clean(&text)),
+                error.is_eof(),
+            )
+        })?;
+        let Some(choice) = reply.choices.into_iter().next() else {
+            return Err(self.protocol("`choices` is empty".to_owned(), false));
+        };
+        match choice.message.content.or(choice.message.refusal) {
+            Some(text) => Ok(Completion {
+                text,
+                finish_reason: choice.finish_reason,
+            }),
+            None => Err(self.protocol("`choices[0].message` has no `content`".to_owned(), false)),
+        }
+    }
+
+    fn refused(&self, response: Response<Body>) -> Failure {
+        let status = response.status().as_u16();
+        let wait = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry_after(value, SystemTime::now()));
+        let reason = response.status().canonical_reason().unwrap_or("no reason");
+        let body = read_to(response.into_body(), MAX_ERROR_TEXT as u64).unwrap_or_default();
+        let mut message = match String::from_utf8_lossy(&body).trim() {
+            "" => reason.to_owned(),
+            text => self.clean(text),
+        };
+        if let Some(wait) = wait {
+            message = format!("{message}; asks to wait {} s", wait.as_secs());
+        }
+        let url = self.config.url();
+        let error = match status {
+            401 | 403 => ChatError::Unauthorized {
+                url,
+                status,
+                message,
+                with_key: self.config.api_key.is_some(),
+            },
+            _ => ChatError::Status {
+                url,
+                status,
+                message,
+                attempts: 1,
+            },
+        };
+        Failure {
+            error,
+            transient: matches!(status, 408 | 429 | 500..=599),
+            wait,
+        }
+    }
+
+    fn connection(&self, message: String, transient: bool) -> Failure {
+        let error = ChatError::Connection {
+            url: self.config.url(),
+            message: self.clean(&message),
+            attempts: 1,
+        };
+        Failure {
+            error,
+            transient,
+            wait: None,
+        }
+    }
+
+    fn protocol(&self, message: String, transient: bool) -> Failure {
+        let error = ChatError::Protocol {
+            url: self.config.url(),
+            message,
+        };
+        Failure {
+            error,
+            transient,
+            wait: None,
+        }
+    }
+
+    /// A text of the other side as it may be shown: short, printable, without the key.
+    fn clean(&self, text: &str) -> String {
+        let text = match &self.config.api_key {
+            Some(key) => text.replace(key.secret(), "***"),
+            None => text.to_owned(),
+        };
+        let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+        shown.take(MAX_ERROR_TEXT).collect()
+    }
+}
+
+/// Seconds, or a date, as a time from `now` on.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+fn read_to(mut body: Body, limit: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    body.as_reader()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// Whether a failed exchange may succeed when it is repeated. A name that cannot be resolved, a
+/// certificate that does not fit and an address that makes no sense stay so.
+fn is_passing(error: &ureq::Error) -> bool {
+    matches!(
+        error,
+        ureq::Error::Io(_)
+            | ureq::Error::Timeout(_)
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Protocol(_)
+            | ureq::Error::BodyStalled
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_date() {
+        let now = httpdate::parse_http_date("Wed, 21 Oct 2015 07:28:00 GMT").unwrap();
+        let later = retry_after("Wed, 21 Oct 2015 07:28:30 GMT", now);
+        assert_eq!(later, Some(Duration::from_secs(30)));
+        let before = retry_after("Wed, 21 Oct 2015 07:27:00 GMT", now);
+        assert_eq!(before, Some(Duration::ZERO));
+        assert_eq!(retry_after(" 7 ", now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("soon", now), None);
+        assert_eq!(retry_after("-1", now), None);
+    }
+}
