@@ -18,7 +18,7 @@ fn the_small_pipeline_paints_with_its_own_settings() {
         assert_eq!(record["model"], "mini-sd");
         assert_eq!(record["text_encoder"], encoder);
         assert_eq!(record["steps"], 20);
-        assert_eq!(record["guidance_scale"], 3.);
+        assert_eq!(record["guidance_scale"], negkit::mini::GUIDANCE_SCALE);
         // Latents of 8 x 8, and eight pixels each.
         let made = picture(&bench.path(record["file"].as_str().unwrap()));
         assert_eq!(made.dimensions(), (64, 64));
