@@ -5,6 +5,7 @@ mod ask;
 mod data;
 mod download;
 mod encoders;
+mod eval;
 mod mini;
 mod parity;
 mod progress;
@@ -48,6 +49,8 @@ enum Command {
     World(world::WorldCommand),
     #[command(subcommand)]
     Data(data::DataCommand),
+    #[command(subcommand)]
+    Eval(eval::EvalCommand),
     #[command(subcommand)]
     Mini(mini::MiniCommand),
     Download(download::DownloadArgs),
@@ -95,6 +98,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Encoders(command) => encoders::run(&command)?,
         Command::World(command) => world::run(&command)?,
         Command::Data(command) => return data::run(&command),
+        Command::Eval(command) => eval::run(&command)?,
         Command::Mini(command) => mini::run(&command)?,
         Command::Download(args) => download::run(&args)?,
         Command::Parity(args) => return parity::run(&args),

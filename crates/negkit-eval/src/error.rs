@@ -151,6 +151,24 @@ pub enum EvalError {
         /// Number of all items.
         total: usize,
     },
+    /// The run has no text encoders, or one twice.
+    #[error("{0}")]
+    Encoders(String),
+    /// A model cannot be used.
+    #[error(transparent)]
+    Engine(#[from] negkit::Error),
+    /// A question cannot be answered.
+    #[error(transparent)]
+    Answer(#[from] negkit_vqa::VqaError),
+    /// An answer cannot be compared with the choices.
+    #[error(transparent)]
+    Sentence(#[from] negkit_sbert::SbertError),
+    /// A dataset cannot be read.
+    #[error(transparent)]
+    Data(#[from] negkit_data::DataError),
+    /// There is no score.
+    #[error(transparent)]
+    Metrics(#[from] negkit_metrics::MetricsError),
     /// The work on an item failed.
     #[error("item '{item}': {source}")]
     Work {

@@ -24,6 +24,7 @@ mod progress;
 mod records;
 mod run;
 mod shard;
+pub mod table4;
 
 pub use error::{Change, EvalError, Result};
 pub use merge::merge;
