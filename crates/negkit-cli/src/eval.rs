@@ -1,6 +1,7 @@
 //! `negkit eval`.
 
 mod table4;
+mod table5;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use negkit_eval::{RunFolder, merge};
 #[derive(Subcommand)]
 pub enum EvalCommand {
     Table4(Box<table4::Table4Args>),
+    Table5(Box<table5::Table5Args>),
     Merge(MergeArgs),
 }
 
@@ -33,6 +35,7 @@ pub struct MergeArgs {
 pub fn run(command: &EvalCommand) -> anyhow::Result<()> {
     match command {
         EvalCommand::Table4(args) => table4::run(args),
+        EvalCommand::Table5(args) => table5::run(args),
         EvalCommand::Merge(args) => run_merge(args),
     }
 }
@@ -41,6 +44,7 @@ fn run_merge(args: &MergeArgs) -> anyhow::Result<()> {
     let run = merge(&args.out, &args.runs)?;
     let found = match run.plan().table() {
         negkit_eval::table4::TABLE => negkit_eval::table4::finals(&run)?,
+        negkit_eval::table5::TABLE => negkit_eval::table5::finals(&run)?,
         other => bail!(
             "{} is a run of '{other}', which this negkit does not know",
             args.out.display()

@@ -25,6 +25,7 @@ mod records;
 mod run;
 mod shard;
 pub mod table4;
+pub mod table5;
 
 pub use error::{Change, EvalError, Result};
 pub use merge::merge;

@@ -9,7 +9,18 @@ use crate::{EvalError, Result, Shard};
 /// lock that is left behind by a killed run stands in nobody's way.
 #[derive(Debug)]
 pub(crate) struct WorkLock {
-    _files: Vec<File>,
+    files: Vec<File>,
+}
+
+impl Drop for WorkLock {
+    /// Closing would do only once nobody else has the files: a program that another thread starts
+    /// holds copies of them for a moment.
+    fn drop(&mut self) {
+        for file in &self.files {
+            // Where this fails, the system gives the lock back when the process ends.
+            let _ = file.unlock();
+        }
+    }
 }
 
 impl WorkLock {
@@ -19,7 +30,7 @@ impl WorkLock {
         if shard.is_whole() {
             let file = open(&whole)?;
             hold(whole, &file, File::try_lock)?;
-            return Ok(Self { _files: vec![file] });
+            return Ok(Self { files: vec![file] });
         }
         let shared = open(&whole)?;
         hold(whole, &shared, File::try_lock_shared)?;
@@ -27,7 +38,7 @@ impl WorkLock {
         let file = open(&own)?;
         hold(own, &file, File::try_lock)?;
         Ok(Self {
-            _files: vec![shared, file],
+            files: vec![shared, file],
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Result, Table5Error};
+use crate::EvalError;
 
 /// A column of the paper's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,6 +154,16 @@ pub enum DatasetSource {
     },
 }
 
+impl DatasetSource {
+    /// The dataset.
+    pub fn dataset(&self) -> Dataset {
+        match self {
+            Self::PhraseCut { .. } => Dataset::PhraseCut,
+            Self::RefCocog { .. } => Dataset::RefCocog,
+        }
+    }
+}
+
 impl Table5Data {
     /// Reads the datasets. Of RefCOCOg those expressions count that hold one of `words`. `most` bounds
     /// the pictures of each dataset.
@@ -167,7 +178,12 @@ impl Table5Data {
         for source in sources {
             let (mut pictures, files) = match source {
                 DatasetSource::PhraseCut { folder, split } => open_phrasecut(folder, *split)?,
-                DatasetSource::RefCocog { .. } => open_refcocog(source, words)?,
+                DatasetSource::RefCocog {
+                    folder,
+                    pictures,
+                    splitter,
+                    split,
+                } => open_refcocog(folder, pictures, (*splitter, split.as_deref()), words)?,
             };
             pictures.truncate(most.unwrap_or(usize::MAX));
             if pictures.is_empty() {
@@ -224,26 +240,16 @@ fn planned(task: PhraseTask) -> PlannedPhrase {
 }
 
 fn open_refcocog(
-    source: &DatasetSource,
+    folder: &Path,
+    picture_folder: &Path,
+    (splitter, split): (Splitter, Option<&str>),
     words: &WordList,
 ) -> Result<(Vec<PictureItem>, DatasetFiles)> {
-    let DatasetSource::RefCocog {
-        folder,
-        pictures: picture_folder,
-        splitter,
-        split,
-    } = source
-    else {
-        return Err(Table5Error::NoPhrases {
-            dataset: Dataset::RefCocog,
-            words: words.words().join(", "),
-        });
-    };
-    let data = RefCoco::open(folder, *splitter, split.as_deref())?;
+    let data = RefCoco::open(folder, splitter, split)?;
     let files = [splitter.file(folder), folder.join("instances.json")];
     let files = DatasetFiles {
         dataset: Dataset::RefCocog,
-        split: format!("{splitter}, {}", split.as_deref().unwrap_or("all")),
+        split: format!("{splitter}, {}", split.unwrap_or("all")),
         left_out: Vec::new(),
         files: hashes(&files)?,
     };
@@ -257,13 +263,15 @@ fn open_refcocog(
                 continue;
             };
             let runs = Rle::from_mask(&data.mask(reference)?);
-            phrases.extend(std::iter::once(first).chain(negated).map(|sentence| {
-                PlannedPhrase {
-                    id: sentence.sent_id.to_string(),
-                    text: sentence.sent.clone(),
-                    truth: Truth::Runs(runs.clone()),
-                }
-            }));
+            phrases.extend(
+                std::iter::once(first)
+                    .chain(negated)
+                    .map(|sentence| PlannedPhrase {
+                        id: sentence.sent_id.to_string(),
+                        text: sentence.sent.clone(),
+                        truth: Truth::Runs(runs.clone()),
+                    }),
+            );
         }
         let picture = references.first().and_then(|first| data.picture(first));
         if let (Some(picture), false) = (picture, phrases.is_empty()) {
@@ -415,10 +423,29 @@ pub fn write_world(folder: &Path, side: u32, counts: WorldCounts) -> Result<Vec<
         side,
         format: PictureFormat::Png,
     };
+    let _alone = alone(folder)?;
     write_plan(folder, &plan, &mut |_| {})?;
     let paper = PaperFolder::new(folder);
     Ok(vec![
         paper.phrasecut(phrasecut::Split::Test)?,
         paper.refcocog(Splitter::Umd, None)?,
     ])
+}
+
+/// Waits until no other shard writes the same scenes.
+fn alone(folder: &Path) -> Result<File> {
+    let path = folder.join(".lock");
+    let locked = || {
+        fs::create_dir_all(folder)?;
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    locked().map_err(|source| {
+        EvalError::Write {
+            path: path.clone(),
+            source,
+        }
+        .into()
+    })
 }
