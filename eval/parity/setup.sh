@@ -26,5 +26,7 @@ fi
     pillow==13.0.0 \
     pycocotools==2.0.11 \
     ftfy==6.3.1 \
+    pyarrow==26.0.1 \
+    zstandard==0.25.0 \
     regex==2026.11.15
 echo "$1/bin/python is ready; set HF_HUB_OFFLINE=1, nothing is downloaded"

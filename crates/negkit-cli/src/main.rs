@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod captions;
 mod data;
 mod download;
 mod encoders;
@@ -45,6 +46,8 @@ enum Command {
     /// List, inspect and compare text encoders.
     #[command(subcommand)]
     Encoders(encoders::EncodersCommand),
+    #[command(subcommand)]
+    Captions(captions::CaptionsCommand),
     #[command(subcommand)]
     World(world::WorldCommand),
     #[command(subcommand)]
@@ -96,6 +99,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Segment(args) => segment::run(&args)?,
         Command::Ask(args) => ask::run(&args)?,
         Command::Encoders(command) => encoders::run(&command)?,
+        Command::Captions(command) => return captions::run(&command),
         Command::World(command) => world::run(&command)?,
         Command::Data(command) => return data::run(&command),
         Command::Eval(command) => eval::run(&command)?,
