@@ -6,6 +6,7 @@ mod captions;
 mod data;
 mod download;
 mod encoders;
+mod estimate;
 mod eval;
 mod mini;
 mod parity;
@@ -48,6 +49,7 @@ enum Command {
     Encoders(encoders::EncodersCommand),
     #[command(subcommand)]
     Captions(captions::CaptionsCommand),
+    Estimate(estimate::EstimateArgs),
     #[command(subcommand)]
     World(world::WorldCommand),
     #[command(subcommand)]
@@ -100,6 +102,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ask(args) => ask::run(&args)?,
         Command::Encoders(command) => encoders::run(&command)?,
         Command::Captions(command) => return captions::run(&command),
+        Command::Estimate(args) => estimate::run(&args)?,
         Command::World(command) => world::run(&command)?,
         Command::Data(command) => return data::run(&command),
         Command::Eval(command) => eval::run(&command)?,

@@ -168,7 +168,7 @@ impl fmt::Display for Report {
             let share = percent(&entry.captions);
             writeln!(f, "{:<12} {times:>13} {captions:>14}  {share}", entry.entry)?;
             for NamedExample { example, file } in &entry.examples {
-                let text = example.text.escape_debug();
+                let text = example.text.replace(char::is_control, " ");
                 writeln!(f, "    {text}  ({file}, {})", example.place)?;
             }
         }

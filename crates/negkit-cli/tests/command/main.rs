@@ -7,6 +7,7 @@ mod captions_stats;
 mod damage;
 mod data;
 mod encoders;
+mod estimate;
 mod interface;
 mod mini;
 mod segment;
