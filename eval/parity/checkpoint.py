@@ -428,6 +428,29 @@ def make_clip(folder):
     clip.load_state_dict(published, strict=True)
     dump(today, folder / "clip-transformers.safetensors")
     save(clip.state_dict(), folder / "clip-openai.pth")
+    make_other_encoders(folder, dict(clip.state_dict()))
+
+
+def make_other_encoders(folder, state):
+    """The same weights as the authors of other encoders save theirs.
+
+    negclip.pt: open_clip's trainer, whose model is wrapped for several GPUs (mertyg's NegCLIP);
+    conclip.pt: `check_and_save` of jaisidhsingh/CoN-CLIP; tngclip.pth: `save_model` of
+    YuliangCai2022/TNG-CLIP, whose class has the CLIP as `model`; tngclip-inner.pth: the second file
+    that it saves.
+    """
+    import argparse
+
+    moments = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    optimizer = {"state": {0: moments}, "param_groups": [{"lr": 1e-6, "betas": (0.9, 0.98), "params": [0]}]}
+    scaler = {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 7}
+    parallel = {f"module.{name}": tensor for name, tensor in state.items()}
+    save({"epoch": 5, "name": "negclip", "state_dict": parallel, "optimizer": optimizer, "scaler": scaler},
+         folder / "negclip.pt")
+    arguments = argparse.Namespace(clip_model_name="ViT-B/32", learning_rate=1e-6, negative_images="on")
+    save({"model": state, "optimizer": optimizer, "args": arguments}, folder / "conclip.pt")
+    save({f"model.{name}": tensor for name, tensor in state.items()}, folder / "tngclip.pth")
+    save(state, folder / "tngclip-inner.pth")
 
 
 class OriginalDecoder(torch.nn.Module):

@@ -15,6 +15,9 @@
 //!    that the models here ask for.
 //! 3. **Load.** A model loads each tensor once, in the type and on the device that it wants.
 //!
+//! The way back is short: [`write_state_dict`] writes what `torch.save` writes, and
+//! [`naming::clip::to_openai`] gives a CLIP the names that OpenAI's and NegationCLIP's files have.
+//!
 //! The key decision is that a [`TensorView`] is lazy and strided. Conversions between naming schemes
 //! are not only renamings: they split fused projections, transpose matrices and drop dimensions. On
 //! views all of that is arithmetic on shapes and strides, so a four-gigabyte checkpoint is converted
@@ -54,4 +57,5 @@ pub use element::ElementType;
 pub use error::{CheckpointError, PickleError};
 pub use source::SourceFile;
 pub use sums::{SUMS_FILE, Sums, SumsError};
+pub use torch::{WriteError, write_state_dict};
 pub use view::{TensorView, ViewError};

@@ -286,6 +286,11 @@ impl TensorView {
         tensor.to_dtype(dtype)?.to_device(device)
     }
 
+    /// The stored bytes of a view made by [`TensorView::from_tensor`].
+    pub(crate) fn stored_bytes(&self) -> &[u8] {
+        self.contiguous_bytes().unwrap_or_default()
+    }
+
     fn contiguous_bytes(&self) -> Option<&[u8]> {
         if self.elements() == 0 {
             return Some(&[]);

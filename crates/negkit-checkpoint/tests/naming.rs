@@ -45,6 +45,77 @@ fn openai_clip_becomes_transformers() {
 }
 
 #[test]
+fn transformers_clip_becomes_openai_and_a_pytorch_archive() {
+    let load = |checkpoint: &Checkpoint| -> Vec<(String, Tensor)> {
+        let names = checkpoint.names().into_iter();
+        names
+            .map(|name| {
+                let tensor = checkpoint.load(&name, DType::F32, &Device::Cpu).unwrap();
+                (name, tensor)
+            })
+            .collect()
+    };
+    let renamed = clip::to_openai(load(&transformers_clip())).unwrap();
+    let published = Checkpoint::from_tensors(load(&openai_clip())).unwrap();
+    assert_same(
+        &Checkpoint::from_tensors(renamed.clone()).unwrap(),
+        &published,
+    );
+
+    // As `torch.save` would write it, read again; types other than f32 and a scalar as well.
+    let half = Tensor::new(&[1f32, -2.5], &Device::Cpu).unwrap();
+    let more = [
+        ("half", half.to_dtype(DType::F16).unwrap()),
+        ("brain", half.to_dtype(DType::BF16).unwrap()),
+        ("long", Tensor::new(&[[1i64 << 40]], &Device::Cpu).unwrap()),
+        (
+            "empty",
+            Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap(),
+        ),
+    ];
+    let more = more.map(|(name, tensor)| (name.to_owned(), tensor));
+    let all: Vec<(String, Tensor)> = renamed.into_iter().chain(more).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.pth");
+    let borrowed = || all.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    let file = std::fs::File::create(&path).unwrap();
+    negkit_checkpoint::write_state_dict(file, borrowed()).unwrap();
+    assert_same(
+        &Checkpoint::open(&path).unwrap(),
+        &Checkpoint::from_tensors(all.clone()).unwrap(),
+    );
+    let mut again = std::io::Cursor::new(Vec::new());
+    negkit_checkpoint::write_state_dict(&mut again, borrowed()).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), again.into_inner());
+
+    let without_keys = load(&transformers_clip())
+        .into_iter()
+        .filter(|(name, _)| !name.ends_with("layers.0.self_attn.k_proj.weight"));
+    let error = clip::to_openai(without_keys).unwrap_err().to_string();
+    assert!(error.contains("resblocks.0.attn.in_proj_weight"), "{error}");
+}
+
+/// What the authors of other encoders save: NegCLIP is a checkpoint of open_clip's trainer,
+/// CoN-CLIP has the model beside its optimiser and a class with the arguments, TNG-CLIP the CLIP
+/// as a member of the class in training. `eval/parity/checkpoint.py` writes them so.
+#[test]
+fn checkpoints_of_other_encoders_become_transformers() {
+    for name in [
+        "negclip.pt",
+        "conclip.pt",
+        "tngclip.pth",
+        "tngclip-inner.pth",
+    ] {
+        let found = open(&format!("naming/{name}"));
+        assert_eq!(Naming::detect(&found), Naming::OpenAiClip, "{name}");
+        assert_same(
+            &clip::to_transformers(&found).unwrap(),
+            &transformers_clip(),
+        );
+    }
+}
+
+#[test]
 fn open_clip_with_a_text_tower_of_its_own_becomes_transformers() {
     let custom = renamed(&openai_clip(), |name| {
         let bare = name.starts_with("visual.") || name == "logit_scale";

@@ -12,6 +12,7 @@ mod mini;
 mod parity;
 mod progress;
 mod segment;
+mod train;
 mod txt2img;
 mod world;
 
@@ -58,6 +59,8 @@ enum Command {
     Eval(eval::EvalCommand),
     #[command(subcommand)]
     Mini(mini::MiniCommand),
+    #[command(subcommand)]
+    Train(train::TrainCommand),
     Download(download::DownloadArgs),
     Parity(parity::ParityArgs),
     /// Print a completion script for a shell, to be sourced or put where the shell looks for it.
@@ -107,6 +110,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Data(command) => return data::run(&command),
         Command::Eval(command) => eval::run(&command)?,
         Command::Mini(command) => mini::run(&command)?,
+        Command::Train(command) => train::run(&command)?,
         Command::Download(args) => download::run(&args)?,
         Command::Parity(args) => return parity::run(&args),
         Command::Completions { shell } => {

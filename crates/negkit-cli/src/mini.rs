@@ -16,6 +16,7 @@ use negkit_mini::{Workshop, ask, detect, paint, segment, train};
 #[derive(Subcommand)]
 pub enum MiniCommand {
     Train(TrainArgs),
+    Encoders(EncodersArgs),
     Export(ExportArgs),
     Verify(VerifyArgs),
     Quality(QualityArgs),
@@ -32,6 +33,25 @@ pub struct TrainArgs {
     /// Only these stages, which must find what they build on. All, in order, when left out.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Stage>,
+}
+
+/// Fine-tune the encoders of Table 3 from stock mini-clip, each with several training seeds: folder
+/// `OUT/NAME/SEED/export` for each, in transformers' layout. What is done is not done again, and the
+/// command can be killed and started at any moment.
+#[derive(Args)]
+pub struct EncodersArgs {
+    /// Folder for pictures, captions, and the encoders.
+    #[arg(long, default_value = "out/mini-encoders")]
+    out: PathBuf,
+    /// Stock mini-clip.
+    #[arg(long, default_value = "weights/mini/clip")]
+    clip: PathBuf,
+    /// Training seeds. Those of `weights/mini` were trained with 0.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    seeds: Vec<u32>,
+    /// Only these encoders. All when left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Encoder>,
 }
 
 /// Put the trained models together: published layouts, a card for each, and a list of hashes. What
@@ -167,6 +187,35 @@ impl From<Measurement> for Section {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Encoder {
+    /// Absent objects drawn at random.
+    RandP1,
+    /// Likely objects that are absent.
+    P1,
+    /// Questions answered "no".
+    P2,
+    /// P1 and P2 together.
+    Negationclip,
+    /// CoN-CLIP's way.
+    Conclip,
+    /// CLIP-bnl's way.
+    ClipBnl,
+}
+
+impl From<Encoder> for Variant {
+    fn from(encoder: Encoder) -> Self {
+        match encoder {
+            Encoder::RandP1 => Self::RandP1,
+            Encoder::P1 => Self::P1,
+            Encoder::P2 => Self::P2,
+            Encoder::Negationclip => Self::NegationClip,
+            Encoder::Conclip => Self::ConClip,
+            Encoder::ClipBnl => Self::ClipBnl,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
     /// Stock mini-clip, with its vocabulary.
     Clip,
@@ -187,6 +236,7 @@ enum Stage {
 pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
     match command {
         MiniCommand::Train(args) => run_training(args),
+        MiniCommand::Encoders(args) => run_encoders(args),
         MiniCommand::Export(args) => run_export(args),
         MiniCommand::Verify(args) => {
             let files = export::verify(&args.weights)?;
@@ -279,7 +329,7 @@ fn run_training(args: &TrainArgs) -> anyhow::Result<()> {
             Stage::Clip => train::clip(&shop, &world)?,
             Stage::Negation => {
                 negation::captions(&shop, &world)?;
-                for variant in Variant::ALL {
+                for variant in Variant::SHIPPED {
                     negation::encoder(&shop, &world, variant)?;
                 }
             }
@@ -288,6 +338,23 @@ fn run_training(args: &TrainArgs) -> anyhow::Result<()> {
             Stage::Clipseg => segment::clipseg(&shop, &world)?,
             Stage::Vqa => ask::vqa(&shop, &world)?,
             Stage::Detector => detect::detector(&shop, &world)?,
+        }
+    }
+    Ok(())
+}
+
+fn run_encoders(args: &EncodersArgs) -> anyhow::Result<()> {
+    let shop = Workshop::open(&args.out)?;
+    negation::take_clip(&shop, &args.clip)?;
+    let world = World::open(&shop)?;
+    negation::captions(&shop, &world)?;
+    // Seed by seed: whenever it is stopped, all encoders have about as many.
+    for &seed in &args.seeds {
+        for variant in Variant::ALL {
+            let wanted = |one: &Encoder| Variant::from(*one) == variant;
+            if args.only.is_empty() || args.only.iter().any(wanted) {
+                negation::seeded_encoder(&shop, &world, variant, seed)?;
+            }
         }
     }
     Ok(())

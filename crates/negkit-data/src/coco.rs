@@ -131,6 +131,12 @@ pub struct Caption {
     pub caption: String,
     /// The caption with a negation worked in; only negation caption files have it.
     pub updated_caption: Option<String>,
+    /// The caption with its meaning denied, which is untrue of the picture; only files of hard
+    /// negatives have it.
+    pub negated_caption: Option<String>,
+    /// The id of a picture that the denied caption is true of; only files of hard negatives may have
+    /// it.
+    pub distractor: Option<u64>,
 }
 
 /// An `instances_*.json`.

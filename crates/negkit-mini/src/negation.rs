@@ -20,7 +20,7 @@ use negkit_checkpoint::Checkpoint;
 use negkit_nn::Params;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::contrastive::{
-    ContrastiveBatch, ContrastiveData, ContrastiveModel, ContrastiveTask, Pictures,
+    ContrastiveBatch, ContrastiveData, ContrastiveModel, ContrastiveTask, Objective, Pictures,
     frozen_in_fine_tuning,
 };
 use negkit_train::{ParamStore, TrainError, export_clip, train};
@@ -54,16 +54,28 @@ pub enum Variant {
     RandP1,
     /// CoN-CLIP's way: captions first, then a picture that the negated caption fits.
     ConClip,
+    /// CLIP-bnl's way: CoN-CLIP's captions, their denials as soft negatives, no other pictures.
+    ClipBnl,
 }
 
 impl Variant {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
+    /// Those of `weights/mini`.
+    pub const SHIPPED: [Self; 5] = [
         Self::NegationClip,
         Self::P1,
         Self::P2,
         Self::RandP1,
         Self::ConClip,
+    ];
+
+    /// The rows of Table 3, and those of Table 2 that the paper compares with.
+    pub const ALL: [Self; 6] = [
+        Self::RandP1,
+        Self::P1,
+        Self::P2,
+        Self::NegationClip,
+        Self::ConClip,
+        Self::ClipBnl,
     ];
 
     /// Its name, as a folder.
@@ -74,6 +86,14 @@ impl Variant {
             Self::P2 => "p2",
             Self::RandP1 => "rand-p1",
             Self::ConClip => "conclip",
+            Self::ClipBnl => "clip-bnl",
+        }
+    }
+
+    fn objective(self) -> Objective {
+        match self {
+            Self::ClipBnl => Objective::Bidirectional(recipe::bidirectional()),
+            _ => Objective::InfoNce,
         }
     }
 }
@@ -235,15 +255,22 @@ fn stock(shop: &Workshop) -> Result<ContrastiveModel, MiniError> {
     )?)
 }
 
-/// Captions with their scenes; for CoN-CLIP with the negated caption and its distractor.
+/// A caption with its meaning denied, and for CoN-CLIP the scene that the denial is true of.
+#[derive(Clone)]
+struct Denied {
+    text: String,
+    distractor: Option<usize>,
+}
+
+/// Captions with their scenes.
 struct Item {
     scene: usize,
     text: String,
-    hard: Option<(String, usize)>,
+    denied: Option<Denied>,
 }
 
-/// A scene, its caption, and for CoN-CLIP the negated caption with its distractor.
-type Drawn = (usize, String, Option<(String, usize)>);
+/// A scene, its caption, and the caption denied.
+type Drawn = (usize, String, Option<Denied>);
 
 /// What one variant is trained on.
 struct NegationData<'a> {
@@ -256,6 +283,7 @@ struct NegationData<'a> {
     held_out: Vec<Item>,
     settings: recipe::FineTuning,
     purpose: &'static str,
+    seed: u32,
 }
 
 impl NegationData<'_> {
@@ -264,33 +292,48 @@ impl NegationData<'_> {
             let numbers = Tensor::new(numbers, pictures.device())?;
             Ok(Pictures::Embeddings(pictures.index_select(&numbers, 0)?))
         };
-        let texts: Vec<String> = items.iter().map(|item| item.1.clone()).collect();
-        let hard: Vec<&(String, usize)> = items.iter().filter_map(|item| item.2.as_ref()).collect();
-        let mut batch = ContrastiveBatch::new(
-            rows(items.iter().map(|item| item.0 as u32).collect())?,
-            tokens(self.tokenizer, &texts)?,
-        );
-        if !hard.is_empty() {
-            let texts: Vec<String> = hard.iter().map(|(text, _)| text.clone()).collect();
-            batch.hard_texts = tokens(self.tokenizer, &texts)?;
-            batch.distractors = Some(rows(hard.iter().map(|(_, i)| *i as u32).collect())?);
+        let denied: Vec<&Denied> = items.iter().filter_map(|item| item.2.as_ref()).collect();
+        let texts = items.iter().map(|item| item.1.clone());
+        let all: Vec<String> = texts.chain(denied.iter().map(|d| d.text.clone())).collect();
+        let mut ids = tokens(self.tokenizer, &all)?;
+        cut_behind_texts(&mut ids, self.tokenizer.info().eos.id);
+        let hard_texts = ids.split_off(items.len());
+        let mut batch =
+            ContrastiveBatch::new(rows(items.iter().map(|item| item.0 as u32).collect())?, ids);
+        batch.hard_texts = hard_texts;
+        let distractors = denied.iter().filter_map(|denied| denied.distractor);
+        let distractors: Vec<u32> = distractors.map(|i| i as u32).collect();
+        if !distractors.is_empty() {
+            batch.distractors = Some(rows(distractors)?);
         }
         Ok(batch)
     }
 }
 
+/// Cuts rows behind the last end of text of all: the tower is causal and takes its vector from there,
+/// so that what follows only costs time.
+fn cut_behind_texts(ids: &mut [Vec<u32>], eos: u32) {
+    let end = |row: &Vec<u32>| {
+        row.iter()
+            .position(|&id| id == eos)
+            .map_or(row.len(), |i| i + 1)
+    };
+    let longest = ids.iter().map(end).max().unwrap_or_default();
+    ids.iter_mut().for_each(|row| row.truncate(longest));
+}
+
 impl ContrastiveData for NegationData<'_> {
     fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
-        let mut rng = draw(self.purpose, step);
-        let conclip = self.items.first().is_some_and(|item| item.hard.is_some());
+        let mut rng = draw(self.purpose, u64::from(self.seed) << 32 | step);
+        let all_denied = self.items.first().is_some_and(|item| item.denied.is_some());
         let places: Vec<Place> = Place::ALL
             .choose_multiple(&mut rng, self.settings.places)
             .copied()
             .collect();
         let mut drawn = Vec::with_capacity(self.settings.batch_size);
         while drawn.len() < self.settings.batch_size {
-            // Every caption of CoN-CLIP's loss has its hard negative.
-            let ordinary = !conclip && rng.random_bool(self.settings.ordinary_share);
+            // Every caption of CoN-CLIP's and CLIP-bnl's loss has its hard negative.
+            let ordinary = !all_denied && rng.random_bool(self.settings.ordinary_share);
             let item = &self.items[rng.random_range(0..self.items.len())];
             let i = match ordinary {
                 true => rng.random_range(0..self.world.train.len()),
@@ -302,7 +345,7 @@ impl ContrastiveData for NegationData<'_> {
             }
             drawn.push(match ordinary {
                 true => (i, language::caption(scene, &mut rng).text, None),
-                false => (i, item.text.clone(), item.hard.clone()),
+                false => (i, item.text.clone(), item.denied.clone()),
             });
         }
         self.batch_of(&self.train_pictures, &drawn)
@@ -344,7 +387,7 @@ fn items(world: &World, shop: &Workshop, variant: Variant) -> Result<Vec<Item>, 
         let item = |record: NegationCaption| Item {
             scene: number(record.image_id),
             text: record.updated_caption,
-            hard: None,
+            denied: None,
         };
         Ok(records.into_iter().map(item).collect())
     };
@@ -354,15 +397,19 @@ fn items(world: &World, shop: &Workshop, variant: Variant) -> Result<Vec<Item>, 
             both.extend(read(Variant::P2)?);
             both
         }
-        Variant::ConClip => {
+        Variant::ConClip | Variant::ClipBnl => {
             let records: Vec<HardNegative> = load(&folder.join("conclip.jsonl"))?;
             records
                 .into_iter()
                 .filter_map(|record| {
+                    let distractor = number(record.distractor?);
                     Some(Item {
                         scene: number(record.image_id),
                         text: record.caption,
-                        hard: Some((record.negated_caption, number(record.distractor?))),
+                        denied: Some(Denied {
+                            text: record.negated_caption,
+                            distractor: (variant == Variant::ConClip).then_some(distractor),
+                        }),
                     })
                 })
                 .collect()
@@ -379,17 +426,50 @@ fn items(world: &World, shop: &Workshop, variant: Variant) -> Result<Vec<Item>, 
     Ok(all)
 }
 
-/// One fine-tuned encoder: folder `negation/NAME`, in transformers' layout under `export`.
+/// One fine-tuned encoder of `weights/mini`: folder `negation-NAME`, in transformers' layout under
+/// `export`.
 ///
 /// # Errors
 /// When the training fails.
 pub fn encoder(shop: &Workshop, world: &World, variant: Variant) -> Result<(), MiniError> {
-    let (settings, tuning) = recipe::fine_tuning();
     let name = format!("negation-{}", variant.name());
-    let described = json!({ "training": settings, "tuning": tuning, "variant": variant });
+    fine_tune(shop, world, variant, 0, &name)
+}
+
+/// One fine-tuned encoder of Table 3: folder `NAME/SEED`, in transformers' layout under `export`. The
+/// seed decides which captions meet in a batch; those of `weights/mini` have the seed 0.
+///
+/// # Errors
+/// When the training fails.
+pub fn seeded_encoder(
+    shop: &Workshop,
+    world: &World,
+    variant: Variant,
+    seed: u32,
+) -> Result<(), MiniError> {
+    let name = format!("{}/{seed}", variant.name());
+    fine_tune(shop, world, variant, seed, &name)
+}
+
+fn fine_tune(
+    shop: &Workshop,
+    world: &World,
+    variant: Variant,
+    seed: u32,
+    name: &str,
+) -> Result<(), MiniError> {
+    let (settings, tuning) = recipe::fine_tuning();
+    let objective = variant.objective();
+    let mut described = json!({ "training": settings, "tuning": tuning, "variant": variant });
+    if seed > 0 {
+        described["seed"] = seed.into();
+    }
+    if objective != Objective::InfoNce {
+        described["objective"] = json!(objective);
+    }
     let (train_pictures, held_out_pictures) = embeddings(shop, world)?;
     shop.stage(
-        &name,
+        name,
         &described,
         &["clip", "captions", "embeddings"],
         |folder| {
@@ -398,6 +478,9 @@ pub fn encoder(shop: &Workshop, world: &World, variant: Variant) -> Result<(), M
             let text = recipe::text_config(tokenizer.info().vocab_size);
             let store = ParamStore::from_tensors(stock_checkpoint(shop)?, &Device::Cpu)?;
             store.freeze(frozen_in_fine_tuning);
+            if objective != Objective::InfoNce {
+                store.freeze(|name| name == "logit_scale");
+            }
             let held_out = write_captions(&world.validation, 1000, Variant::P1);
             let start = recipe::VALIDATION.start;
             let data = NegationData {
@@ -411,13 +494,14 @@ pub fn encoder(shop: &Workshop, world: &World, variant: Variant) -> Result<(), M
                     .map(|record| Item {
                         scene: (record.image_id - start) as usize,
                         text: record.updated_caption,
-                        hard: None,
+                        denied: None,
                     })
                     .collect(),
                 settings: tuning.clone(),
                 purpose: variant.name(),
+                seed,
             };
-            let task = ContrastiveTask::new(&store, &text, None, data)?;
+            let task = ContrastiveTask::new(&store, &text, None, data)?.with_objective(objective);
             train(&store, &task, &settings, &folder.join("training"))?;
             export_clip(
                 &store,
@@ -429,5 +513,37 @@ pub fn encoder(shop: &Workshop, world: &World, variant: Variant) -> Result<(), M
             Ok(())
         },
     )?;
+    Ok(())
+}
+
+/// Puts a published mini-clip in the place of the stages `clip` and `tokenizer`, for fine-tuning
+/// without training it first.
+///
+/// # Errors
+/// When the folder `published` has no whole CLIP with its tokenizer, or files cannot be copied.
+pub fn take_clip(shop: &Workshop, published: &Path) -> Result<(), MiniError> {
+    let checkpoint = Checkpoint::open(published).map_err(MiniError::other)?;
+    let sha256 = checkpoint.sha256().map_err(MiniError::other)?;
+    let settings = json!({ "published": sha256 });
+    for (stage, below) in [("tokenizer", ""), ("clip", "export")] {
+        shop.stage(stage, &settings, &[], |folder| {
+            let to = folder.join(below);
+            std::fs::create_dir_all(&to).map_err(MiniError::io(&to, "create"))?;
+            let entries = std::fs::read_dir(published);
+            for entry in entries.map_err(MiniError::io(published, "list"))? {
+                let from = entry.map_err(MiniError::io(published, "list"))?.path();
+                let wanted = from.extension().is_some_and(|extension| {
+                    ["json", "txt", "safetensors"]
+                        .iter()
+                        .any(|known| extension == *known)
+                });
+                if let Some(name) = from.file_name().filter(|_| wanted) {
+                    let path = to.join(name);
+                    std::fs::copy(&from, &path).map_err(MiniError::io(&path, "write"))?;
+                }
+            }
+            Ok(())
+        })?;
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ use negkit_diffusion::unet::{DownBlockType, PerBlock, UNetConfig, UpBlockType};
 use negkit_diffusion::vae::VaeConfig;
 use negkit_nn::{Activation, Compute, Products};
 use negkit_text::tower::ClipTextConfig;
+use negkit_train::tasks::contrastive::Bidirectional;
 use negkit_train::tasks::diffusion::DiffusionSettings;
 use negkit_train::tasks::segmentation::SegmentationSettings;
 use negkit_train::tasks::vae::VaeSettings;
@@ -105,13 +106,11 @@ fn training(steps: u64, learning_rate: f64, warmup: u64) -> TrainSettings {
         schedule: Schedule::Cosine { floor: 0.02 },
         weight_decay: 0.05,
         betas: (0.9, 0.98),
-        eps: 1e-8,
         clip_norm: Some(1.),
-        parts: 1,
-        ema: None,
         checkpoint_every: 200,
         validate_every: 250,
         keep: Keep::Last,
+        ..TrainSettings::default()
     }
 }
 
@@ -327,6 +326,11 @@ pub fn fine_tuning() -> (TrainSettings, FineTuning) {
         places: 4,
     };
     (settings, tuning)
+}
+
+/// CLIP-bnl's loss.
+pub fn bidirectional() -> Bidirectional {
+    Bidirectional::default()
 }
 
 /// Inference steps of mini-sd where nothing else is said.

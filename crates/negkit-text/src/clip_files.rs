@@ -179,6 +179,11 @@ impl ClipFiles {
         path.is_file().then_some(path)
     }
 
+    /// The folder of the tokenizer that was published with these weights, where there is one.
+    pub fn tokenizer_folder(&self) -> Option<&Path> {
+        self.tokenizer_folder.as_deref()
+    }
+
     /// The tensors, under the names of transformers.
     pub fn tensors(&self) -> &Arc<Checkpoint> {
         &self.tensors

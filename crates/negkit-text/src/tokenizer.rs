@@ -39,6 +39,7 @@ use serde_json::Value;
 use tokenizers::{AddedToken, Encoding, PostProcessor, PostProcessorWrapper, Tokenizer};
 
 pub use error::TokenizerError;
+pub use vocabulary::clip_merges;
 
 use config::{TokenizerConfig, added_tokens_of};
 use pipeline::clip_pipeline;

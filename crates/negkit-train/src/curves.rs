@@ -129,9 +129,12 @@ fn range(points: &[(f64, f64)]) -> (f64, f64) {
     let values = points.iter().map(|(_, value)| *value);
     let low = values.clone().fold(f64::INFINITY, f64::min);
     let high = values.fold(f64::NEG_INFINITY, f64::max);
-    let air = match (high - low) * 0.05 {
-        air if air > 0. => air,
-        _ => low.abs().max(1.) * 0.05,
+    // Means of equal values differ by rounding.
+    let is_constant = high - low <= 1e-9 * high.abs().max(low.abs());
+    let air = match is_constant {
+        false => (high - low) * 0.05,
+        true if low == 0. => 0.05,
+        true => low.abs() * 0.05,
     };
     (low - air, high + air)
 }

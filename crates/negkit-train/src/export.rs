@@ -1,8 +1,11 @@
 //! Writing a trained CLIP in the layouts that CLIPs are published in.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
+use negkit_checkpoint::{naming, write_state_dict};
 use negkit_clip::ClipVisionConfig;
 use negkit_image::PicturePreprocessor;
 use negkit_text::TextError;
@@ -14,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::store::save_tensors;
 use crate::tasks::export::{TOKENIZER_FILES, TRANSFORMERS_WEIGHTS, copy_files};
 use crate::tokenizer::write_json;
-use crate::{ParamStore, TrainError};
+use crate::{ParamStore, TrainError, atomic};
 
 /// What belongs to a text tower without its projection.
 const TEXT_TOWER: &str = "text_model.";
@@ -42,7 +45,70 @@ pub fn export_clip(
     tokenizer: &Path,
     folder: &Path,
 ) -> Result<(), TrainError> {
+    export_clip_as(DType::F16, store, text, vision, tokenizer, folder)
+}
+
+/// As [`export_clip`], with weights of another type.
+///
+/// # Errors
+/// As [`export_clip`], and when `dtype` is no float.
+pub fn export_clip_as(
+    dtype: DType,
+    store: &ParamStore,
+    text: &ClipTextConfig,
+    vision: &ClipVisionConfig,
+    tokenizer: &Path,
+    folder: &Path,
+) -> Result<(), TrainError> {
     let info = fitting_tokenizer(text, tokenizer)?;
+    let tensors = whole_clip(store)?;
+    let type_name = match dtype {
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+        DType::F64 => "float64",
+        _ => "float32",
+    };
+    let config = json!({
+        "architectures": ["CLIPModel"],
+        "dtype": type_name,
+        "initializer_factor": 1.0,
+        "logit_scale_init_value": 2.6592,
+        "model_type": "clip",
+        "projection_dim": text.projection_dim,
+        "text_config": text_config(text, &info)?,
+        "torch_dtype": type_name,
+        "vision_config": with_defaults(vision, "clip_vision_model")?,
+    });
+    write_json(&folder.join("config.json"), &config)?;
+    let preprocessor = preprocessor_config(vision.image_size);
+    write_json(&folder.join("preprocessor_config.json"), &preprocessor)?;
+    copy_files(tokenizer, folder, &TOKENIZER_FILES)?;
+    save_tensors(&folder.join(TRANSFORMERS_WEIGHTS), &tensors, dtype)
+}
+
+/// Writes a CLIP under OpenAI's names, in f32: as a safetensors file, and as the archive that
+/// `torch.save(model.state_dict())` writes, which is what NegationCLIP is published as.
+///
+/// # Errors
+/// When the store lacks a part, or a file cannot be written.
+pub fn export_openai(
+    store: &ParamStore,
+    safetensors: &Path,
+    archive: &Path,
+) -> Result<(), TrainError> {
+    let tensors = naming::clip::to_openai(whole_clip(store)?)?;
+    save_tensors(safetensors, &tensors, DType::F32)?;
+    atomic::replace(archive, |unfinished| {
+        let file = File::create(unfinished).map_err(TrainError::io(unfinished, "create"))?;
+        let mut out = BufWriter::new(file);
+        let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        write_state_dict(&mut out, named).map_err(TrainError::other)?;
+        out.flush().map_err(TrainError::io(unfinished, "write"))
+    })
+}
+
+/// All that belongs to a CLIP.
+fn whole_clip(store: &ParamStore) -> Result<Vec<(String, Tensor)>, TrainError> {
     let parts = |name: &str| {
         name.starts_with(TEXT_TOWER) || CLIP_PARTS.iter().any(|part| name.starts_with(part))
     };
@@ -50,22 +116,7 @@ pub fn export_clip(
     for part in [TEXT_TOWER].into_iter().chain(CLIP_PARTS) {
         require(&tensors, part)?;
     }
-    let config = json!({
-        "architectures": ["CLIPModel"],
-        "dtype": "float16",
-        "initializer_factor": 1.0,
-        "logit_scale_init_value": 2.6592,
-        "model_type": "clip",
-        "projection_dim": text.projection_dim,
-        "text_config": text_config(text, &info)?,
-        "torch_dtype": "float16",
-        "vision_config": with_defaults(vision, "clip_vision_model")?,
-    });
-    write_json(&folder.join("config.json"), &config)?;
-    let preprocessor = preprocessor_config(vision.image_size);
-    write_json(&folder.join("preprocessor_config.json"), &preprocessor)?;
-    copy_files(tokenizer, folder, &TOKENIZER_FILES)?;
-    save_tensors(&folder.join(TRANSFORMERS_WEIGHTS), &tensors, DType::F16)
+    Ok(tensors)
 }
 
 /// Writes the text tower alone, without its projection, as the `text_encoder` folder of a diffusers

@@ -16,6 +16,10 @@ pub(crate) struct Workers {
     /// One thread each.
     pools: Vec<ThreadPool>,
     variables: Vec<(String, Var)>,
+    /// Whether parts of a joint loss are embedded twice; see [`TrainSettings::recompute`].
+    ///
+    /// [`TrainSettings::recompute`]: crate::TrainSettings::recompute
+    recompute: bool,
 }
 
 /// A batch's loss with all gradients.
@@ -27,8 +31,17 @@ pub(crate) struct Computed {
 
 impl Workers {
     /// Workers for `parts` parts of every batch.
-    pub(crate) fn new(parts: usize, variables: Vec<(String, Var)>) -> Result<Self, TrainError> {
-        let count = parts.min(rayon::current_num_threads());
+    pub(crate) fn new(
+        parts: usize,
+        recompute: bool,
+        variables: Vec<(String, Var)>,
+    ) -> Result<Self, TrainError> {
+        // One part fills a GPU; a second one at the same time would only take memory.
+        let on_cpu = variables.iter().all(|(_, var)| var.device().is_cpu());
+        let count = match on_cpu {
+            true => parts.min(rayon::current_num_threads()),
+            false => 1,
+        };
         let pool = |_| ThreadPoolBuilder::new().num_threads(1).build();
         let pools = match parts {
             0 | 1 => Vec::new(),
@@ -37,7 +50,11 @@ impl Workers {
                 .collect::<Result<_, _>>()
                 .map_err(TrainError::other)?,
         };
-        Ok(Self { pools, variables })
+        Ok(Self {
+            pools,
+            variables,
+            recompute,
+        })
     }
 
     /// The loss of a batch from its parts: the mean of theirs, or their joint one. Sums are taken in
@@ -67,36 +84,50 @@ impl Workers {
         joint: &dyn JointLoss<B>,
         parts: Vec<B>,
     ) -> Result<Computed, TrainError> {
-        let count = parts.len();
         let embedded = self.share(parts, |share| {
             let share = share.into_iter();
             share
-                .map(|(i, part)| Ok((i, joint.embed(&part)?)))
+                .map(|(i, part)| Part::embed(joint, i, part, self.recompute))
                 .collect::<Result<Vec<_>, TrainError>>()
         })?;
-        let mut embedded: Vec<(usize, Vec<Tensor>)> = embedded.into_iter().flatten().collect();
-        embedded.sort_unstable_by_key(|(i, _)| *i);
-        let kinds = embedded.first().map_or(0, |(_, tensors)| tensors.len());
+        let mut embedded: Vec<Part<B>> = embedded.into_iter().flatten().collect();
+        embedded.sort_unstable_by_key(|part| part.number);
+        let kinds = embedded.first().map_or(0, |part| part.tensors.len());
         let leaves = (0..kinds)
             .map(|kind| {
-                let parts: Vec<Tensor> = embedded.iter().map(|(_, t)| t[kind].detach()).collect();
-                Ok(Var::from_tensor(&Tensor::cat(&parts, 0)?)?)
+                let parts = embedded.iter().map(|part| part.tensors[kind].detach());
+                Ok(Var::from_tensor(&Tensor::cat(
+                    &parts.collect::<Vec<_>>(),
+                    0,
+                )?)?)
             })
             .collect::<Result<Vec<Var>, TrainError>>()?;
         let whole: Vec<Tensor> = leaves.iter().map(|leaf| leaf.as_tensor().clone()).collect();
         let computed = joint.loss(&whole)?;
         let mut gradients = computed.loss.backward()?;
-        let of_leaves: Vec<Option<Tensor>> =
-            leaves.iter().map(|leaf| gradients.remove(leaf)).collect();
+        let mut of_leaves: Vec<Rows> = leaves
+            .iter()
+            .map(|leaf| Rows {
+                gradient: gradients.remove(leaf),
+                taken: 0,
+            })
+            .collect();
         let compared = Computed {
             loss: f64::from(computed.loss.to_scalar::<f32>()?),
             metrics: computed.metrics,
             gradients,
         };
-        let parts = embedded.into_iter().map(|(_, tensors)| tensors).collect();
+        let parts = embedded
+            .into_iter()
+            .map(|part| {
+                let own = part.tensors.iter().zip(&mut of_leaves);
+                let own = own.map(|(tensor, rows)| rows.take(tensor.dim(0)?));
+                Ok((own.collect::<Result<Vec<_>, TrainError>>()?, part))
+            })
+            .collect::<Result<Vec<_>, TrainError>>()?;
         let sums = self.share(parts, |share| {
-            let back = share.into_iter().map(|(i, tensors)| {
-                let gradients = back_through(tensors, &of_leaves, i, count)?;
+            let back = share.into_iter().map(|(_, (own, part))| {
+                let gradients = back_through(part.tracked(joint)?, own)?;
                 Ok(Computed {
                     loss: 0.,
                     metrics: Vec::new(),
@@ -169,21 +200,70 @@ impl Workers {
     }
 }
 
-/// Gradients of the parameters that part `part` of `count` was embedded with, from those of all
-/// embeddings.
+/// A part of a batch with its embeddings.
+struct Part<B> {
+    number: usize,
+    tensors: Vec<Tensor>,
+    /// The part itself, where the embeddings forgot how they came to be.
+    again: Option<B>,
+}
+
+impl<B> Part<B> {
+    fn embed(
+        joint: &dyn JointLoss<B>,
+        number: usize,
+        part: B,
+        recompute: bool,
+    ) -> Result<Self, TrainError> {
+        let tensors = joint.embed(&part)?;
+        Ok(match recompute {
+            true => Self {
+                number,
+                tensors: tensors.iter().map(Tensor::detach).collect(),
+                again: Some(part),
+            },
+            false => Self {
+                number,
+                tensors,
+                again: None,
+            },
+        })
+    }
+
+    /// The embeddings with all that a gradient goes back through.
+    fn tracked(self, joint: &dyn JointLoss<B>) -> Result<Vec<Tensor>, TrainError> {
+        match self.again {
+            Some(part) => joint.embed(&part),
+            None => Ok(self.tensors),
+        }
+    }
+}
+
+/// The gradient of one sort of embeddings, handed out to the parts in their order.
+struct Rows {
+    gradient: Option<Tensor>,
+    taken: usize,
+}
+
+impl Rows {
+    fn take(&mut self, rows: usize) -> Result<Option<Tensor>, TrainError> {
+        let start = self.taken;
+        self.taken += rows;
+        let own = self.gradient.as_ref().map(|all| all.narrow(0, start, rows));
+        Ok(own.transpose()?)
+    }
+}
+
+/// Gradients of the parameters that a part was embedded with, from those of its embeddings.
 fn back_through(
     tensors: Vec<Tensor>,
-    gradients: &[Option<Tensor>],
-    part: usize,
-    count: usize,
+    gradients: Vec<Option<Tensor>>,
 ) -> Result<GradStore, TrainError> {
     let mut loss: Option<Tensor> = None;
     for (tensor, gradient) in tensors.iter().zip(gradients) {
-        let Some(gradient) = gradient.as_ref().filter(|_| tensor.track_op()) else {
+        let Some(own) = gradient.filter(|_| tensor.track_op()) else {
             continue;
         };
-        let rows = gradient.dim(0)? / count;
-        let own = gradient.narrow(0, part * rows, rows)?;
         // Whose gradient, by the chain rule, is that of the whole.
         let term = (tensor * own)?.sum_all()?;
         loss = Some(match loss {
@@ -258,9 +338,9 @@ mod tests {
         let variable = variables[0].1.clone();
         let task = Rows(variable.clone());
         let batch = task.batch(0).unwrap();
-        let whole = Workers::new(1, variables.clone()).unwrap();
+        let whole = Workers::new(1, false, variables.clone()).unwrap();
         let whole = whole.compute(&task, vec![batch.clone()]).unwrap();
-        let parts = Workers::new(4, variables).unwrap();
+        let parts = Workers::new(4, false, variables).unwrap();
         let split = (0..4).map(|i| batch.narrow(0, 2 * i, 2).unwrap());
         let split = parts.compute(&task, split.collect()).unwrap();
         assert!((whole.loss - split.loss).abs() < 1e-5 * whole.loss.abs());
@@ -327,20 +407,24 @@ mod tests {
             .unwrap();
         let task = Compared { weight, scale };
         let batch = task.batch(0).unwrap();
-        let whole = Workers::new(1, variables.clone()).unwrap();
+        let whole = Workers::new(1, false, variables.clone()).unwrap();
         let whole = whole.compute(&task, vec![batch.clone()]).unwrap();
-        let parts = Workers::new(4, variables.clone()).unwrap();
-        let split = (0..4).map(|i| batch.narrow(0, 2 * i, 2).unwrap());
-        let split = parts.compute(&task, split.collect()).unwrap();
-        assert!((whole.loss - split.loss).abs() < 1e-6 * whole.loss.abs());
-        assert_eq!(split.metrics, [("rows", 8.)]);
-        for (name, variable) in &variables {
-            let values = |of: &Computed| -> Vec<f32> {
-                let gradient = of.gradients.get(variable).unwrap();
-                gradient.flatten_all().unwrap().to_vec1().unwrap()
-            };
-            for (a, b) in values(&whole).iter().zip(values(&split)) {
-                assert!((a - b).abs() <= 1e-5 * a.abs(), "{name}: {a} and {b}");
+        // Parts of several sizes, kept in memory and embedded anew.
+        for recompute in [false, true] {
+            let parts = Workers::new(3, recompute, variables.clone()).unwrap();
+            let split = [(0, 3), (3, 4), (7, 1)];
+            let split = split.map(|(start, rows)| batch.narrow(0, start, rows).unwrap());
+            let split = parts.compute(&task, split.to_vec()).unwrap();
+            assert!((whole.loss - split.loss).abs() < 1e-6 * whole.loss.abs());
+            assert_eq!(split.metrics, [("rows", 8.)]);
+            for (name, variable) in &variables {
+                let values = |of: &Computed| -> Vec<f32> {
+                    let gradient = of.gradients.get(variable).unwrap();
+                    gradient.flatten_all().unwrap().to_vec1().unwrap()
+                };
+                for (a, b) in values(&whole).iter().zip(values(&split)) {
+                    assert!((a - b).abs() <= 1e-5 * a.abs(), "{name}: {a} and {b}");
+                }
             }
         }
     }

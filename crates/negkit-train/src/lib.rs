@@ -27,6 +27,7 @@ mod init;
 mod log;
 mod optimizer;
 mod progress;
+mod rehearse;
 mod settings;
 mod store;
 mod task;
@@ -35,10 +36,13 @@ mod tokenizer;
 mod trainer;
 
 pub use error::TrainError;
-pub use export::{export_clip, export_projected_text_encoder, export_text_encoder};
+pub use export::{
+    export_clip, export_clip_as, export_openai, export_projected_text_encoder, export_text_encoder,
+};
 pub use init::{Init, default_init};
 pub use optimizer::{AdamW, AdamWSettings};
-pub use settings::{Keep, Schedule, TrainSettings};
+pub use rehearse::rehearse;
+pub use settings::{Decay, Keep, Schedule, TrainSettings};
 pub use store::ParamStore;
 pub use task::{JointLoss, StepLoss, Task};
 pub use tokenizer::TrainedTokenizer;

@@ -10,8 +10,8 @@ use candle_core::{
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 
-use crate::TrainError;
 use crate::atomic::Stored;
+use crate::{Decay, TrainError, TrainSettings};
 
 /// Values that one thread updates at a time.
 const CHUNK: usize = 1 << 14;
@@ -25,15 +25,28 @@ pub struct AdamWSettings {
     pub betas: (f64, f64),
     /// Added to the denominator.
     pub eps: f64,
-    /// Decoupled weight decay of parameters of two and more dimensions.
+    /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// Which parameters it is for.
+    pub decay: Decay,
     /// Decay rate of the moving average of the weights, where one is kept.
     pub ema: Option<f64>,
 }
 
+impl AdamWSettings {
+    pub(crate) fn of(settings: &TrainSettings) -> Self {
+        Self {
+            betas: settings.betas,
+            eps: settings.eps,
+            weight_decay: settings.weight_decay,
+            decay: settings.decay,
+            ema: settings.ema,
+        }
+    }
+}
+
 /// AdamW ("Decoupled Weight Decay Regularization", Loshchilov & Hutter, 2019) as PyTorch's
-/// `torch.optim.AdamW` computes it, except that norms, biases and other parameters of fewer than two
-/// dimensions are not decayed.
+/// `torch.optim.AdamW` computes it.
 ///
 /// On a CPU one pass over the values updates parameter, moments and average on all cores; on other
 /// devices candle's operations do.
@@ -178,6 +191,7 @@ impl AdamW {
             betas,
             eps,
             weight_decay,
+            decay,
             ema,
         } = self.settings;
         for slot in &mut self.slots {
@@ -186,10 +200,9 @@ impl AdamW {
             };
             slot.updates += 1;
             let t = slot.updates as f64;
-            let decay = if slot.var.rank() < 2 {
-                0.
-            } else {
-                weight_decay
+            let decay = match decay {
+                Decay::Matrices if slot.var.rank() < 2 => 0.,
+                Decay::Matrices | Decay::All => weight_decay,
             };
             let update = Update {
                 betas,
@@ -605,6 +618,7 @@ mod tests {
             betas: (0.9, 0.98),
             eps: 1e-6,
             weight_decay: 0.1,
+            decay: Decay::Matrices,
             ema: Some(0.99),
         };
         let mut optimizer = AdamW::new(parameters.clone(), settings).unwrap();
@@ -649,6 +663,7 @@ mod tests {
             betas: (0.9, 0.999),
             eps: 1e-8,
             weight_decay: 0.,
+            decay: Decay::All,
             ema: None,
         };
         let mut optimizer = AdamW::new(vec![("w".to_owned(), var.clone())], settings).unwrap();

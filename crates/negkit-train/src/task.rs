@@ -17,10 +17,13 @@ pub struct StepLoss {
 /// A loss that compares all examples of a batch with each other, such as a contrastive one. Parts
 /// of a batch are embedded one by one, then compared all at once, and the gradients of the
 /// embeddings go back into the parts: the same gradients as those of the whole batch (Gao et al.,
-/// "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021, without the
-/// second forward pass, for memory is not the limit here).
+/// "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021). Their second
+/// forward pass is only made where memory is the limit: see [`TrainSettings::recompute`].
+///
+/// [`TrainSettings::recompute`]: crate::TrainSettings::recompute
 pub trait JointLoss<B>: Sync {
-    /// Tracked embeddings of a part, each `[examples, ..]`; as many for every part.
+    /// Tracked embeddings of a part, each `[examples, ..]`; as many for every part. Called twice
+    /// with the same part, it gives the same numbers.
     ///
     /// # Errors
     /// When the model cannot be run.

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use negkit_text::tokenizer::ClipTokenizer;
+use negkit_text::tokenizer::{ClipTokenizer, clip_merges};
 use serde_json::{Map, Value, json};
 
 use crate::{TrainError, atomic};
@@ -78,6 +78,25 @@ impl TrainedTokenizer {
             }
         }
         Ok(trained)
+    }
+
+    /// CLIP's own vocabulary, to be written beside weights that were published without one.
+    ///
+    /// # Errors
+    /// None on an intact build.
+    pub fn clip() -> Result<Self, TrainError> {
+        let mut tokens = byte_tokens();
+        let mut ids: HashMap<String, u32> = tokens.iter().cloned().zip(0..).collect();
+        let merges = clip_merges()?.into_iter().map(|(left, right)| {
+            let merged = format!("{left}{right}");
+            let pair = ids.get(&left).copied().zip(ids.get(&right).copied());
+            ids.insert(merged.clone(), tokens.len() as u32);
+            tokens.push(merged);
+            // Those of a vocabulary are checked when it is read.
+            pair.ok_or_else(|| TrainError::Task("merges tokens that CLIP does not have".to_owned()))
+        });
+        let merges = merges.collect::<Result<_, _>>()?;
+        Ok(Self { tokens, merges })
     }
 
     /// Number of tokens, markers included: the rows of the token embedding.
@@ -340,6 +359,19 @@ mod tests {
             }
         }
         assert_eq!(from_json.info().fingerprint, from_parts.info().fingerprint);
+    }
+
+    #[test]
+    fn clips_own_vocabulary_is_written_as_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = TrainedTokenizer::clip().unwrap();
+        written.write(folder.path(), 77).unwrap();
+        let read = ClipTokenizer::from_folder(folder.path()).unwrap();
+        let built_in = ClipTokenizer::built_in().unwrap();
+        assert_eq!(read.info().fingerprint, built_in.info().fingerprint);
+        let text = "A man with no hat, isn't he? \u{2602} 12";
+        let ids = |tokenizer: &ClipTokenizer| tokenizer.encode(&[text], 77).unwrap().ids;
+        assert_eq!(ids(&read), ids(&built_in));
     }
 
     #[test]

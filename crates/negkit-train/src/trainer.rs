@@ -56,15 +56,7 @@ pub fn train<T: Task>(
     std::fs::create_dir_all(folder).map_err(TrainError::io(folder, "create"))?;
     let _lock = lock(folder)?;
     let described = describe(store, settings, task.recipe(), folder)?;
-    let mut optimizer = AdamW::new(
-        store.trainable(),
-        AdamWSettings {
-            betas: settings.betas,
-            eps: settings.eps,
-            weight_decay: settings.weight_decay,
-            ema: settings.ema,
-        },
-    )?;
+    let mut optimizer = AdamW::new(store.trainable(), AdamWSettings::of(settings))?;
     let checkpoints = Checkpoints::new(folder, &described);
     let position = checkpoints.restore(&mut optimizer)?.unwrap_or_default();
     if position.step == 0 {
@@ -80,7 +72,7 @@ pub fn train<T: Task>(
         begun: Instant::now(),
         seconds_before: position.seconds,
         optimizer,
-        workers: Workers::new(settings.parts, store.trainable())?,
+        workers: Workers::new(settings.parts, settings.recompute, store.trainable())?,
         checkpoints,
         position,
         folder,
@@ -156,7 +148,7 @@ impl<T: Task> Run<'_, T> {
         &mut self,
         batches: &Receiver<Result<T::Batch, TrainError>>,
     ) -> Result<(), TrainError> {
-        while self.position.step < self.settings.steps {
+        while self.position.step < self.settings.steps && !self.is_exhausted() {
             let batch = batches.recv().map_err(|_| {
                 TrainError::Task(format!("stopped making batches at {}", self.position.step))
             })?;
@@ -166,12 +158,20 @@ impl<T: Task> Run<'_, T> {
             if is_last || is_due(step, self.settings.validate_every) {
                 self.validate()?;
             }
-            if is_last || is_due(step, self.settings.checkpoint_every) {
+            if is_last || self.is_exhausted() || is_due(step, self.settings.checkpoint_every) {
                 self.position.seconds = self.seconds();
                 self.checkpoints.save(&self.optimizer, &self.position)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether so many validations have passed without a better one that the training ends.
+    fn is_exhausted(&self) -> bool {
+        let (Some(patience), Some(best)) = (self.settings.patience, self.position.best) else {
+            return false;
+        };
+        self.position.step - best.step >= patience * self.settings.validate_every
     }
 
     fn one_step(&mut self, batch: T::Batch) -> Result<(), TrainError> {

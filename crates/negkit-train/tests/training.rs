@@ -158,6 +158,32 @@ fn the_best_weights_are_kept_when_asked_for() {
 }
 
 #[test]
+fn a_training_that_gets_no_better_ends_early_and_stays_ended() {
+    let settings = TrainSettings {
+        keep: Keep::Best,
+        learning_rate: 0.2,
+        schedule: Schedule::Constant,
+        ema: None,
+        clip_norm: None,
+        validate_every: 3,
+        patience: Some(4),
+        ..settings(900)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let store = store();
+        let task = Sine::new(&store);
+        let summary = train(&store, &task, &settings, folder.path()).unwrap();
+        assert_eq!(task.validate().unwrap()[0].1, summary.best.unwrap());
+        summary
+    };
+    let summary = run();
+    assert!(summary.steps < 900, "{summary:?}");
+    assert_eq!(summary.steps, summary.best_step.unwrap() + 4 * 3);
+    assert_eq!(run(), summary);
+}
+
+#[test]
 fn what_is_not_a_number_stops_the_training_and_keeps_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let first = store();

@@ -1,9 +1,13 @@
-//! CLIP: from OpenAI's names to those of transformers' `CLIPModel`.
+//! CLIP: from OpenAI's names to those of transformers' `CLIPModel`, and back.
 //!
 //! OpenAI's names (`clip/model.py` of openai/CLIP) are also those of NegationCLIP, CoN-CLIP and, for
 //! vision transformers, open_clip, which puts `text.` before the text tower when it is a class of its
 //! own. transformers 5 writes `CLIPTextModel` and `CLIPVisionModel` without the `text_model.` and
 //! `vision_model.` that earlier versions put before every name.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
 
 use crate::naming::{Naming, Renamed, leading_number, replace_start};
 use crate::{Checkpoint, CheckpointError, TensorView};
@@ -86,6 +90,83 @@ pub fn to_transformers(checkpoint: &Checkpoint) -> Result<Checkpoint, Checkpoint
         }
     }
     Ok(renamed.finish())
+}
+
+/// The way back: a CLIP under the names of `CLIPModel`, under those of OpenAI's `CLIP.state_dict()`,
+/// which are also NegationCLIP's and open_clip's. Query, key and value are joined to `in_proj_*`, and
+/// both projections transposed. Buffers are dropped, and names that no rule knows are kept.
+///
+/// # Errors
+/// When a tensor has not the shape that its name promises, one of query, key and value is missing, or
+/// the device fails.
+pub fn to_openai(
+    tensors: impl IntoIterator<Item = (String, Tensor)>,
+) -> candle_core::Result<Vec<(String, Tensor)>> {
+    let mut named = BTreeMap::new();
+    let mut fused: BTreeMap<String, [Option<Tensor>; 3]> = BTreeMap::new();
+    for (name, tensor) in tensors {
+        if is_buffer(&name) {
+            continue;
+        }
+        match name.as_str() {
+            "text_projection.weight" => {
+                named.insert("text_projection".to_owned(), tensor.t()?.contiguous()?);
+                continue;
+            }
+            "visual_projection.weight" => {
+                named.insert("visual.proj".to_owned(), tensor.t()?.contiguous()?);
+                continue;
+            }
+            _ => {}
+        }
+        let towers = [
+            ("text_model.encoder.layers.", "", TEXT),
+            ("vision_model.encoder.layers.", "visual.", VISION),
+        ];
+        let new = towers.into_iter().find_map(|(layers, prefix, parts)| {
+            if let Some((layer, part)) = name.strip_prefix(layers).and_then(leading_number) {
+                let block = format!("{prefix}transformer.resblocks.{layer}");
+                let part = match fused_part(part) {
+                    Some((slot, kind)) => {
+                        return Some((format!("{block}.attn.in_proj_{kind}"), Some(slot)));
+                    }
+                    None => replace_start(part, &swapped(BLOCK))?,
+                };
+                return Some((format!("{block}.{part}"), None));
+            }
+            let part = replace_start(&name, &swapped(parts))?;
+            Some((format!("{prefix}{part}"), None))
+        });
+        match new {
+            Some((new, Some(slot))) => fused.entry(new).or_default()[slot] = Some(tensor),
+            Some((new, None)) => {
+                named.insert(new, tensor);
+            }
+            None => {
+                named.insert(name, tensor);
+            }
+        }
+    }
+    for (name, parts) in fused {
+        let parts: Vec<Tensor> = parts.into_iter().flatten().collect();
+        if parts.len() < 3 {
+            candle_core::bail!("{name} is made of query, key and value, and one of them is missing")
+        }
+        named.insert(name, Tensor::cat(&parts, 0)?);
+    }
+    Ok(named.into_iter().collect())
+}
+
+/// Place among query, key and value, and whether weight or bias.
+fn fused_part(part: &str) -> Option<(usize, &str)> {
+    let (letter, kind) = part.strip_prefix("self_attn.")?.split_once("_proj.")?;
+    let slot = ["q", "k", "v"].iter().position(|known| *known == letter)?;
+    Some((slot, kind))
+}
+
+/// Pairs of names the other way round.
+fn swapped(pairs: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    pairs.iter().map(|&(old, new)| (new, old)).collect()
 }
 
 pub(super) fn is_buffer(name: &str) -> bool {

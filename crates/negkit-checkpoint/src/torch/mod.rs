@@ -11,6 +11,7 @@
 mod globals;
 mod pickle;
 mod select;
+mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
@@ -21,6 +22,7 @@ use zip::{CompressionMethod, ZipArchive};
 pub use pickle::PickleError;
 use pickle::{Arena, Pickle, Storage, Value};
 use select::{SelectError, StateDict};
+pub use write::{WriteError, write_state_dict};
 
 use crate::checkpoint::FileContents;
 use crate::source::Bytes;

@@ -24,10 +24,14 @@ fn every_command_has_help() {
         "world show",
         "mini",
         "mini train",
+        "mini encoders",
         "mini export",
         "mini verify",
         "mini quality",
         "mini paint",
+        "train",
+        "train negation",
+        "train cost",
         "completions",
     ];
     for command in commands {

@@ -12,5 +12,6 @@ mod interface;
 mod mini;
 mod segment;
 mod small;
+mod train;
 mod txt2img;
 mod world;

@@ -39,6 +39,14 @@ pub(super) struct TokenizerJson {
     pub(super) end_of_word: Option<String>,
 }
 
+/// The merges of CLIP's own vocabulary, in order of priority.
+///
+/// # Errors
+/// None on an intact build; a damaged one is reported instead of causing a panic.
+pub fn clip_merges() -> Result<Vec<(String, String)>, TokenizerError> {
+    Ok(Vocabulary::built_in()?.merges)
+}
+
 impl Vocabulary {
     /// CLIP's own vocabulary: the 256 bytes as printable characters, the same at the end of a
     /// word, the result of each merge, and the two markers (`SimpleTokenizer.__init__` in

@@ -3,7 +3,9 @@
 //! The loss is the symmetric InfoNCE of "Learning Transferable Visual Models From Natural Language
 //! Supervision" (Radford et al., 2021, figure 3), with the hard negatives of CoN-CLIP ("Learning the
 //! Power of 'No'", Singh et al., 2025; `src/training_utils/loss_functions.py` there) where a batch
-//! has any.
+//! has any. In its place there can be CLIP-bnl's: see [`Bidirectional`].
+
+mod bidirectional;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,10 +13,13 @@ use candle_core::{D, Tensor, Var};
 use negkit_clip::{ClipVisionConfig, ClipVisionTower, l2_normalize};
 use negkit_nn::{Ignored, Params, ops};
 use negkit_text::tower::{ClipTextConfig, ClipTextTower};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::split::{chunks, rows};
+use super::split::{uneven_chunks, uneven_rows};
 use crate::{JointLoss, ParamStore, StepLoss, Task, TrainError};
+
+pub use bidirectional::{Bidirectional, Constraint};
 
 /// Name of the logarithm of the inverse temperature.
 const LOGIT_SCALE: &str = "logit_scale";
@@ -36,8 +41,30 @@ impl Pictures {
             Self::Pixels(tensor) => (tensor, Self::Pixels),
             Self::Embeddings(tensor) => (tensor, Self::Embeddings),
         };
-        Ok(chunks(&tensor, parts)?.into_iter().map(wrap).collect())
+        let chunks = uneven_chunks(&tensor, parts)?;
+        Ok(chunks.into_iter().map(wrap).collect())
     }
+
+    /// Number of pictures.
+    ///
+    /// # Errors
+    /// When the tensor is a scalar.
+    pub fn count(&self) -> Result<usize, TrainError> {
+        let (Self::Pixels(tensor) | Self::Embeddings(tensor)) = self;
+        Ok(tensor.dim(0)?)
+    }
+}
+
+/// What is learned from the similarities of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// Symmetric InfoNCE, with hard texts and distractors where a batch has any.
+    #[default]
+    InfoNce,
+    /// CLIP-bnl's: hard text `i` is text `i` denied. The temperature plays no part in it, so
+    /// `logit_scale` has to be frozen.
+    Bidirectional(Bidirectional),
 }
 
 /// Pictures with their texts.
@@ -104,6 +131,8 @@ pub struct ContrastiveModel {
     pub vision: Option<ClipVisionTower>,
     /// Logarithm of the inverse temperature, a scalar.
     pub logit_scale: Tensor,
+    /// What [`ContrastiveModel::loss`] is.
+    pub objective: Objective,
 }
 
 impl ContrastiveModel {
@@ -123,6 +152,7 @@ impl ContrastiveModel {
                 .map(|config| ClipVisionTower::load(params, config))
                 .transpose()?,
             logit_scale: params.get((), LOGIT_SCALE)?,
+            objective: Objective::default(),
         };
         let ignored = Ignored {
             prefixes: match vision {
@@ -174,9 +204,10 @@ impl ContrastiveModel {
     /// The loss of a batch with its metrics: `accuracy`, the share of pictures whose own text is
     /// the nearest of all in the batch, and `scale`, the inverse temperature.
     ///
-    /// Without distractors it is the mean of picture-to-text cross-entropy, over texts and hard
-    /// texts, and text-to-picture cross-entropy. With distractors it is the mean of three terms:
-    /// pictures to texts, texts to pictures and distractors, distractors to texts.
+    /// As [`Objective::InfoNce`] it is, without distractors, the mean of picture-to-text
+    /// cross-entropy, over texts and hard texts, and text-to-picture cross-entropy; with distractors
+    /// the mean of three terms: pictures to texts, texts to pictures and distractors, distractors to
+    /// texts.
     ///
     /// # Errors
     /// When the numbers of pictures and texts do not fit, or the device fails.
@@ -226,7 +257,17 @@ impl ContrastiveModel {
             },
             distractors: distractors.cloned(),
         };
-        let (loss, accuracy) = embedded.info_nce(&self.logit_scale)?;
+        let (loss, accuracy) = match self.objective {
+            Objective::InfoNce => embedded.info_nce(&self.logit_scale)?,
+            Objective::Bidirectional(settings) => {
+                if let Some(hard) = hard {
+                    check_count("hard texts", hard.dim(0)?, texts.dim(0)?)?;
+                }
+                let loss = settings.loss(pictures, texts, hard)?;
+                let similarities = pictures.detach().matmul(&texts.detach().t()?)?;
+                (loss, share_of_own(&similarities)?)
+            }
+        };
         let scale = f64::from(self.logit_scale.detach().to_scalar::<f32>()?).exp();
         Ok(StepLoss {
             loss,
@@ -316,6 +357,7 @@ pub struct ContrastiveTask<D> {
     model: ContrastiveModel,
     /// `logit_scale`, where it is trained.
     scale: Option<Mutex<Var>>,
+    largest_scale: Option<f64>,
     data: D,
 }
 
@@ -339,8 +381,26 @@ impl<D: ContrastiveData> ContrastiveTask<D> {
             tracked,
             model,
             scale: scale.map(|(_, var)| Mutex::new(var)),
+            largest_scale: Some(LARGEST_SCALE),
             data,
         })
+    }
+
+    /// The same task with another loss.
+    #[must_use]
+    pub fn with_objective(mut self, objective: Objective) -> Self {
+        self.tracked.objective = objective;
+        self.model.objective = objective;
+        self
+    }
+
+    /// The same task with another largest inverse temperature than CLIP's 100, or none.
+    #[must_use]
+    pub fn with_largest_scale(self, largest: Option<f64>) -> Self {
+        Self {
+            largest_scale: largest,
+            ..self
+        }
     }
 
     /// The model in training, as it serves: without gradients.
@@ -353,13 +413,14 @@ impl<D: ContrastiveData> ContrastiveTask<D> {
         &self.data
     }
 
-    /// Brings the inverse temperature back to 100 where an update led above it, as CLIP does.
+    /// Brings the inverse temperature back to the largest one where an update led above it, as CLIP
+    /// does.
     fn clamp_scale(&self) -> Result<(), TrainError> {
-        let Some(scale) = &self.scale else {
+        let (Some(scale), Some(largest)) = (&self.scale, self.largest_scale) else {
             return Ok(());
         };
         let var = scale.lock().unwrap_or_else(PoisonError::into_inner);
-        let largest = LARGEST_SCALE.ln() as f32;
+        let largest = largest.ln() as f32;
         if var.to_scalar::<f32>()? > largest {
             var.set(&Tensor::new(largest, var.device())?)?;
         }
@@ -379,13 +440,15 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
         batch: ContrastiveBatch,
         parts: usize,
     ) -> Result<Vec<ContrastiveBatch>, TrainError> {
+        // An epoch's last batch may be smaller than the others.
+        let parts = parts.min(batch.texts.len());
         let pictures = batch.pictures.split(parts)?;
         let distractors = batch.distractors.map(|pictures| pictures.split(parts));
         let mut distractors = distractors.transpose()?.map(Vec::into_iter);
-        let texts = rows(batch.texts, parts)?;
+        let texts = uneven_rows(batch.texts, parts)?;
         let hard_texts = match batch.hard_texts.is_empty() {
             true => vec![Vec::new(); parts],
-            false => rows(batch.hard_texts, parts)?,
+            false => uneven_rows(batch.hard_texts, parts)?,
         };
         let all = pictures.into_iter().zip(texts).zip(hard_texts);
         Ok(all
@@ -465,6 +528,25 @@ mod tests {
         let fixture = Path::new(folder).join("contrastive.safetensors");
         let fixture = Checkpoint::open(fixture).unwrap();
         let read = |name: &str| fixture.load(name, DType::F32, &Device::Cpu).unwrap();
+        let denied = Var::from_tensor(&read("hard_texts")).unwrap();
+        let [pictures, texts] = ["pictures", "texts"].map(|n| Var::from_tensor(&read(n)).unwrap());
+        let mut settings = Bidirectional::default();
+        settings.to_picture.weight = 0.5;
+        settings.to_caption.weight = 0.25;
+        let loss = settings.loss(&pictures, &texts, Some(&denied)).unwrap();
+        let off = largest_difference(&loss, &read("loss.bidirectional"));
+        assert!(off < 2e-6, "bidirectional: {off}");
+        let gradients = loss.backward().unwrap();
+        let vars = [
+            ("pictures", &pictures),
+            ("texts", &texts),
+            ("hard_texts", &denied),
+        ];
+        for (name, var) in vars {
+            let expected = read(&format!("gradient.bidirectional.{name}"));
+            let off = largest_difference(gradients.get(var).unwrap(), &expected);
+            assert!(off < 2e-6, "bidirectional, gradient of {name}: {off}");
+        }
         for case in ["plain", "hard", "distractors"] {
             let vars = ["pictures", "texts", "scale"];
             let [pictures, texts, scale] = vars.map(|n| Var::from_tensor(&read(n)).unwrap());
