@@ -23,7 +23,7 @@ use negkit_sbert::{SbertError, SentenceEncoder};
 use negkit_vqa::{Answer, Inquiry, Question, QuestionAnswerer, Refusal};
 use serde::{Deserialize, Serialize};
 
-use crate::{EvalError, Plan, Result, RunFolder, Shard, Worked};
+use crate::{EvalError, Plan, Result, RunError, RunFolder, Shard, Worked};
 
 pub use finals::finals;
 pub use prompts::{Prompt, PromptQuestion, Task, mini_prompts, paper_prompts, some};
@@ -229,9 +229,10 @@ impl Table4 {
             ("pictures of a TIFA prompt", options.tifa_images_per_prompt),
         ] {
             if images == 0 || images as u64 > NOISES_EACH {
-                return Err(EvalError::Settings {
+                return Err(RunError::Settings {
                     reason: format!("{what}: expected 1 to {NOISES_EACH}, found {images}"),
-                });
+                }
+                .into());
             }
         }
         let slugs = encoder_slugs(names.iter().copied());
@@ -386,14 +387,15 @@ impl Table4 {
 
     fn judged(&self, prompt: &Prompt, answers: Vec<Answer>) -> Result<Vec<AnswerRecord>> {
         if answers.len() != prompt.questions.len() {
-            return Err(EvalError::Record {
+            return Err(RunError::Record {
                 item: prompt.key(),
                 reason: format!(
                     "expected {} answers, found {}",
                     prompt.questions.len(),
                     answers.len()
                 ),
-            });
+            }
+            .into());
         }
         let pairs = prompt.questions.iter().zip(answers);
         pairs
@@ -409,13 +411,14 @@ impl Table4 {
     ) -> Result<AnswerRecord> {
         // JSON would write it as if there were none.
         if answer.confidence.is_some_and(|share| !share.is_finite()) {
-            return Err(EvalError::Record {
+            return Err(RunError::Record {
                 item: prompt.key(),
                 reason: format!(
                     "the answer to '{}' has no finite confidence",
                     question.question
                 ),
-            });
+            }
+            .into());
         }
         let choice = match prompt.task {
             Task::NegScore => None,
@@ -594,8 +597,9 @@ fn chosen(
     match choose(answer, choices, &ByMeaning(sentences)) {
         Ok(choice) => Ok(Some(choice.to_owned())),
         Err(ChooseError::Matcher(error)) => Err(error.into()),
-        Err(error) => Err(EvalError::Settings {
+        Err(error) => Err(RunError::Settings {
             reason: error.to_string(),
-        }),
+        }
+        .into()),
     }
 }

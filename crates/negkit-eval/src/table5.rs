@@ -34,7 +34,7 @@ pub use data::{
 pub use finals::finals;
 pub use marker::{ClipSegMarker, Marked, PhraseMarker};
 
-use crate::{EvalError, Plan, RunFolder, Shard, Worked};
+use crate::{Plan, RunError, RunFolder, Shard, Worked};
 
 /// The name of the table in `run.toml`.
 pub const TABLE: &str = "table5";
@@ -48,7 +48,7 @@ pub const PAPER_THRESHOLD: f32 = 0.3;
 pub enum Table5Error {
     /// The run's folder cannot be used.
     #[error(transparent)]
-    Run(#[from] EvalError),
+    Run(#[from] RunError),
     /// A dataset cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),

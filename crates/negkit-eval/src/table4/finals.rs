@@ -10,7 +10,7 @@ use negkit_metrics::{
 use serde::Serialize;
 
 use super::{TABLE, Table4Record, Table4Settings, Task};
-use crate::{EvalError, Finals, Result, RunFolder};
+use crate::{Finals, Result, RunError, RunFolder};
 
 /// Table 4 of the paper: a row's name in it, TIFA and Neg Score.
 type PaperRow = (&'static str, f64, f64);
@@ -77,11 +77,12 @@ struct Own<'a> {
 /// When it is not a run of this table, an item has no record, or there is no score.
 pub fn finals(run: &RunFolder) -> Result<Finals> {
     if run.plan().table() != TABLE {
-        return Err(EvalError::Table {
+        return Err(RunError::Table {
             path: run.path().to_owned(),
             expected: TABLE.to_owned(),
             found: run.plan().table().to_owned(),
-        });
+        }
+        .into());
     }
     from_records(run.plan().settings()?, &run.records()?)
 }
@@ -106,7 +107,7 @@ fn from_records(settings: Table4Settings, records: &[Table4Record]) -> Result<Fi
         settings,
         encoders,
     };
-    let json = serde_json::to_value(&summary).map_err(|error| EvalError::Settings {
+    let json = serde_json::to_value(&summary).map_err(|error| RunError::Settings {
         reason: error.to_string(),
     })?;
     Ok(Finals {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{NOISES_EACH, TIFA_NOISE};
-use crate::{EvalError, Result};
+use crate::{Result, RunError};
 
 /// Seed of the small world's TIFA prompts, from the range of seeds that the small models are tested
 /// with and were never trained with.
@@ -202,7 +202,7 @@ fn negation(
 
 /// SHA-256 of all that is painted and asked.
 pub(super) fn digest(prompts: &[Prompt]) -> Result<String> {
-    let text = serde_json::to_vec(prompts).map_err(|error| EvalError::Settings {
+    let text = serde_json::to_vec(prompts).map_err(|error| RunError::Settings {
         reason: error.to_string(),
     })?;
     let bytes = Sha256::digest(text);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Result, Table5Error};
-use crate::EvalError;
+use crate::RunError;
 
 /// A column of the paper's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -442,7 +442,7 @@ fn alone(folder: &Path) -> Result<File> {
         Ok(file)
     };
     locked().map_err(|source| {
-        EvalError::Write {
+        RunError::Write {
             path: path.clone(),
             source,
         }

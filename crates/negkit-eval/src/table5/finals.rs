@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::data::Dataset;
 use super::{PictureRecord, Result, Settings, TABLE, Table5Error, table};
-use crate::{EvalError, Finals, RunFolder};
+use crate::{Finals, RunError, RunFolder};
 
 /// Both protocols, in the order of the table.
 const PROTOCOLS: [SegmentationProtocol; 2] = [
@@ -132,7 +132,7 @@ impl Counted {
 /// When an item has no record, or a dataset has no picture that could be opened.
 pub fn finals(run: &RunFolder) -> Result<Finals> {
     if run.plan().table() != TABLE {
-        return Err(EvalError::Table {
+        return Err(RunError::Table {
             path: run.path().to_owned(),
             expected: TABLE.to_owned(),
             found: run.plan().table().to_owned(),
@@ -140,7 +140,7 @@ pub fn finals(run: &RunFolder) -> Result<Finals> {
         .into());
     }
     let summary = summarise(run)?;
-    let value = serde_json::to_value(&summary).map_err(|error| EvalError::Settings {
+    let value = serde_json::to_value(&summary).map_err(|error| RunError::Settings {
         reason: error.to_string(),
     })?;
     Ok(Finals {

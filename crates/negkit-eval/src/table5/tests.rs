@@ -250,7 +250,7 @@ fn what_is_no_probability_is_refused() {
         marker.value = value;
         let run = folder.path().join(format!("run-{index}"));
         let error = made(&run, data.clone(), &mut marker).unwrap_err();
-        let Table5Error::Run(EvalError::Work { item, source }) = &error else {
+        let Table5Error::Run(RunError::Work { item, source }) = &error else {
             panic!("{error}");
         };
         assert!(item.starts_with("phrasecut/"), "{item}");

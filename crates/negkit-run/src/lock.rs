@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::{EvalError, Result, Shard};
+use crate::{Result, RunError, Shard};
 
 /// Held while a run is worked on. The system takes it back when the process ends, however it ends: a
 /// lock that is left behind by a killed run stands in nobody's way.
@@ -48,7 +48,7 @@ pub(crate) fn setup(folder: &Path) -> Result<File> {
     let path = folder.join(".setup.lock");
     let file = open(&path)?;
     file.lock()
-        .map_err(|source| EvalError::write(&path, source))?;
+        .map_err(|source| RunError::write(&path, source))?;
     Ok(file)
 }
 
@@ -57,7 +57,7 @@ fn open(path: &Path) -> Result<File> {
     options.create(true).truncate(false).write(true).read(true);
     options
         .open(path)
-        .map_err(|source| EvalError::write(path, source))
+        .map_err(|source| RunError::write(path, source))
 }
 
 fn hold(
@@ -66,8 +66,8 @@ fn hold(
     lock: impl Fn(&File) -> std::result::Result<(), TryLockError>,
 ) -> Result<()> {
     lock(file).map_err(|error| match error {
-        TryLockError::WouldBlock => EvalError::Locked { path },
-        TryLockError::Error(source) => EvalError::write(&path, source),
+        TryLockError::WouldBlock => RunError::Locked { path },
+        TryLockError::Error(source) => RunError::write(&path, source),
     })
 }
 
@@ -81,7 +81,7 @@ mod tests {
     fn shards_exclude_themselves_and_the_whole() {
         let folder = tempfile::tempdir().unwrap();
         let take = |shard: &str| WorkLock::take(folder.path(), shard.parse().unwrap());
-        let locked = |shard: &str| matches!(take(shard), Err(EvalError::Locked { .. }));
+        let locked = |shard: &str| matches!(take(shard), Err(RunError::Locked { .. }));
         let (first, second) = (take("1/2").unwrap(), take("2/2").unwrap());
         assert!(locked("1/2") && locked("2/2") && locked("1/1"));
         drop(first);

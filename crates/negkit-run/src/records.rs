@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{EvalError, Plan, Result};
+use crate::{Plan, Result, RunError};
 
 #[derive(Serialize)]
 struct LineOut<'a, R> {
@@ -17,9 +17,19 @@ struct LineOut<'a, R> {
 }
 
 #[derive(Deserialize)]
-struct LineIn<R> {
-    item: String,
-    record: R,
+pub(crate) struct LineIn<R> {
+    pub(crate) item: String,
+    pub(crate) record: R,
+}
+
+impl<R: DeserializeOwned> LineIn<R> {
+    pub(crate) fn parse(path: &Path, line: usize, text: &[u8]) -> Result<Self> {
+        serde_json::from_slice(text).map_err(|error| RunError::Damaged {
+            path: path.to_owned(),
+            line,
+            reason: format!("expected an item with its record, found {error}"),
+        })
+    }
 }
 
 /// A file of records that is appended to.
@@ -37,8 +47,8 @@ impl RecordFile {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
         let file = options.open(&path);
-        let file = file.map_err(|source| EvalError::write(&path, source))?;
-        let bytes = std::fs::read(&path).map_err(|source| EvalError::read(&path, source))?;
+        let file = file.map_err(|source| RunError::write(&path, source))?;
+        let bytes = std::fs::read(&path).map_err(|source| RunError::read(&path, source))?;
         let length = whole_lines(&bytes).len() as u64;
         let mut records = Self { path, file, length };
         if length < bytes.len() as u64 {
@@ -53,7 +63,29 @@ impl RecordFile {
         item: &str,
         record: &R,
     ) -> Result<()> {
-        let refused = |reason: String| EvalError::Record {
+        let before = self.length;
+        self.write(item, record)?;
+        self.sync().inspect_err(|_| {
+            self.length = before;
+            // Where even this fails, the next start cuts off what is not a whole line.
+            let _ = self.cut();
+        })
+    }
+
+    /// Waits until all that was written is on the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let synced = self.file.sync_data();
+        synced.map_err(|source| RunError::write(&self.path, source))
+    }
+
+    /// Appends a record. A kill of the process does not lose it, a power cut may until
+    /// [`sync`](Self::sync). When it fails, the file is as before.
+    pub(crate) fn write<R: Serialize + DeserializeOwned>(
+        &mut self,
+        item: &str,
+        record: &R,
+    ) -> Result<()> {
+        let refused = |reason: String| RunError::Record {
             item: item.to_owned(),
             reason,
         };
@@ -69,8 +101,7 @@ impl RecordFile {
         let written = self
             .file
             .seek(SeekFrom::Start(self.length))
-            .and_then(|_| self.file.write_all(line.as_bytes()))
-            .and_then(|()| self.file.sync_data());
+            .and_then(|_| self.file.write_all(line.as_bytes()));
         match written {
             Ok(()) => {
                 self.length += line.len() as u64;
@@ -79,7 +110,7 @@ impl RecordFile {
             Err(source) => {
                 // Where even this fails, the next start cuts off what is not a whole line.
                 let _ = self.cut();
-                Err(EvalError::write(&self.path, source))
+                Err(RunError::write(&self.path, source))
             }
         }
     }
@@ -87,13 +118,13 @@ impl RecordFile {
     fn cut(&mut self) -> Result<()> {
         let cut = self.file.set_len(self.length);
         let cut = cut.and_then(|()| self.file.sync_data());
-        cut.map_err(|source| EvalError::write(&self.path, source))
+        cut.map_err(|source| RunError::write(&self.path, source))
     }
 }
 
 /// The lines that were finished: a kill leaves the beginning of one, a power cut may leave one that
 /// is no text.
-fn whole_lines(bytes: &[u8]) -> &[u8] {
+pub(crate) fn whole_lines(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|byte| *byte == b'\n');
     let whole = &bytes[..end.map_or(0, |end| end + 1)];
     let before = &whole[..whole.len().saturating_sub(1)];
@@ -123,7 +154,7 @@ impl FoundLine {
     /// The record.
     pub(crate) fn read<R: DeserializeOwned>(&self) -> Result<R> {
         let line: LineIn<R> =
-            serde_json::from_str(&self.text).map_err(|error| EvalError::Damaged {
+            serde_json::from_str(&self.text).map_err(|error| RunError::Damaged {
                 path: self.path.clone(),
                 line: self.line,
                 reason: format!("expected a record of this table, found {error}"),
@@ -142,11 +173,11 @@ pub(crate) fn collect(path: &Path, plan: &Plan, found: &mut Found) -> Result<()>
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(EvalError::read(path, source)),
+        Err(source) => return Err(RunError::read(path, source)),
     };
     let whole = whole_lines(&bytes);
     for (index, line) in whole.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let damaged = |reason: String| EvalError::Damaged {
+        let damaged = |reason: String| RunError::Damaged {
             path: path.to_owned(),
             line: index + 1,
             reason,
@@ -174,7 +205,7 @@ pub(crate) fn collect(path: &Path, plan: &Plan, found: &mut Found) -> Result<()>
 /// Adds one line.
 pub(crate) fn add(plan: &Plan, found: &mut Found, position: usize, line: FoundLine) -> Result<()> {
     match found.get(&position) {
-        Some(first) if first.text != line.text => Err(EvalError::Conflict {
+        Some(first) if first.text != line.text => Err(RunError::Conflict {
             item: plan.items()[position].clone(),
             first: first.place(),
             second: line.place(),
@@ -255,7 +286,7 @@ mod tests {
         assert_eq!(positions(&path).unwrap(), [2]);
         std::fs::write(&path, line(1) + &line(2)).unwrap();
         let error = positions(&path).unwrap_err();
-        assert!(matches!(error, EvalError::Conflict { .. }), "{error}");
+        assert!(matches!(error, RunError::Conflict { .. }), "{error}");
         assert!(error.to_string().contains("line 1 and"), "{error}");
     }
 
@@ -266,7 +297,7 @@ mod tests {
         let mut file = RecordFile::open(path.clone()).unwrap();
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let error = file.append("item/0", &vec![0.5, bad]).unwrap_err();
-            assert!(matches!(error, EvalError::Record { .. }), "{error}");
+            assert!(matches!(error, RunError::Record { .. }), "{error}");
         }
         assert!(std::fs::read(&path).unwrap().is_empty());
     }

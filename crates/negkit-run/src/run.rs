@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::lock::{self, WorkLock};
 use crate::progress::Progress;
 use crate::records::{Found, RecordFile, collect};
-use crate::{EvalError, Plan, Result, Shard};
+use crate::{Plan, Result, RunError, Shard};
 
 const HEAD: &str = "run.toml";
 const ITEMS: &str = "items.txt";
-const RECORDS: &str = "records";
+pub(crate) const RECORDS: &str = "records";
 const TIMES: &str = "times";
 /// The folder of the pictures within that of the run.
 pub(crate) const PICTURES: &str = "pictures";
@@ -31,13 +31,14 @@ pub(crate) const PICTURES: &str = "pictures";
 /// | `run.toml` | everything that decides the result; `made_by` tells of the checkout and decides nothing |
 /// | `items.txt` | the keys of the items, in the order of work |
 /// | `records.jsonl` | one line an item that is finished; `records-2-of-4.jsonl` for a shard |
+/// | `failed.jsonl` | dead letters of [`RunFolder::work_many`], with their reasons |
 /// | `times.jsonl` | how long each item took: for estimates, in no result |
 /// | `pictures/` | what the items made |
 /// | `summary.json`, `summary.csv`, `table.md` | the results, when all items are finished |
 #[derive(Debug)]
 pub struct RunFolder {
-    root: PathBuf,
-    plan: Plan,
+    pub(crate) root: PathBuf,
+    pub(crate) plan: Plan,
 }
 
 /// What [`RunFolder::work`] did.
@@ -81,13 +82,12 @@ impl RunFolder {
     /// Makes the folder, or opens that of a run with the same plan.
     ///
     /// # Errors
-    /// [`EvalError::Changed`] with every setting that differs, [`EvalError::NotARun`], or when the
+    /// [`RunError::Changed`] with every setting that differs, [`RunError::NotARun`], or when the
     /// folder cannot be written.
     pub fn open(root: impl Into<PathBuf>, plan: Plan) -> Result<Self> {
         let root = root.into();
         check_usable(&root)?;
-        fs::create_dir_all(root.join(PICTURES))
-            .map_err(|source| EvalError::write(&root.join(PICTURES), source))?;
+        fs::create_dir_all(&root).map_err(|source| RunError::write(&root, source))?;
         // Shards start at the same moment: the first one sets up.
         let _setup = lock::setup(&root)?;
         let head = root.join(HEAD);
@@ -105,12 +105,12 @@ impl RunFolder {
     /// Opens the folder of a run that was begun, to look at it.
     ///
     /// # Errors
-    /// [`EvalError::NotARun`] when there is none, or when its files cannot be read.
+    /// [`RunError::NotARun`] when there is none, or when its files cannot be read.
     pub fn read(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         let (head, items) = (root.join(HEAD), root.join(ITEMS));
         let (Some(head_text), Some(items_text)) = (read(&head)?, read(&items)?) else {
-            return Err(EvalError::NotARun { path: root });
+            return Err(RunError::NotARun { path: root });
         };
         let plan = Plan::parse((&head, &head_text), (&items, &items_text))?;
         Ok(Self { root, plan })
@@ -150,9 +150,9 @@ impl RunFolder {
     /// checked by `work`, for JSON writes NaN as it writes nothing.
     ///
     /// # Errors
-    /// [`EvalError::Work`] with the item when the work fails, [`EvalError::Locked`] when another
-    /// process does the same, [`EvalError::Record`] for a record that is not finite,
-    /// [`EvalError::DiskFull`]; all that was finished is kept.
+    /// [`RunError::Work`] with the item when the work fails, [`RunError::Locked`] when another
+    /// process does the same, [`RunError::Record`] for a record that is not finite,
+    /// [`RunError::DiskFull`]; all that was finished is kept.
     pub fn work<R, E>(
         &self,
         shard: Shard,
@@ -178,7 +178,7 @@ impl RunFolder {
         for &position in to_do() {
             let item = &self.plan.items()[position];
             let begun = Instant::now();
-            let record = work(position, item).map_err(|source| EvalError::Work {
+            let record = work(position, item).map_err(|source| RunError::Work {
                 item: item.clone(),
                 source: source.into(),
             })?;
@@ -197,7 +197,7 @@ impl RunFolder {
     /// The records of all items, in the order of the plan.
     ///
     /// # Errors
-    /// [`EvalError::Incomplete`] with the items that have none, [`EvalError::Conflict`], or when a
+    /// [`RunError::Incomplete`] with the items that have none, [`RunError::Conflict`], or when a
     /// file of records cannot be read.
     pub fn records<R: DeserializeOwned>(&self) -> Result<Vec<R>> {
         let found = self.complete()?;
@@ -218,9 +218,9 @@ impl RunFolder {
         let file = format!("{PICTURES}/{name}");
         let path = self.root.join(&file);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|source| EvalError::write(folder, source))?;
+            fs::create_dir_all(folder).map_err(|source| RunError::write(folder, source))?;
         }
-        write_png(&path, picture, text).map_err(|error| EvalError::write_whole(&path, error))?;
+        write_png(&path, picture, text).map_err(|error| RunError::write_whole(&path, error))?;
         Ok(file)
     }
 
@@ -236,7 +236,7 @@ impl RunFolder {
         } = finals;
         let path = self.root.join("summary.json");
         let mut json = serde_json::to_string_pretty(summary)
-            .map_err(|error| EvalError::write(&path, error.into()))?;
+            .map_err(|error| RunError::write(&path, error.into()))?;
         json.push('\n');
         write_whole(&path, json.as_bytes())?;
         write_whole(&self.root.join("summary.csv"), csv.as_bytes())?;
@@ -249,7 +249,7 @@ impl RunFolder {
         if missing.is_empty() {
             return self.found();
         }
-        Err(EvalError::Incomplete {
+        Err(RunError::Incomplete {
             missing,
             total: self.plan.items().len(),
         })
@@ -294,7 +294,7 @@ fn check_usable(root: &Path) -> Result<()> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(EvalError::read(root, source)),
+        Err(source) => return Err(RunError::read(root, source)),
     };
     let names: Vec<String> = entries
         .flatten()
@@ -305,7 +305,7 @@ fn check_usable(root: &Path) -> Result<()> {
     if names.iter().any(|name| name == HEAD) || names.iter().all(|name| own(name)) {
         return Ok(());
     }
-    Err(EvalError::NotARun {
+    Err(RunError::NotARun {
         path: root.to_owned(),
     })
 }
@@ -314,20 +314,20 @@ fn read(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(EvalError::read(path, source)),
+        Err(source) => Err(RunError::read(path, source)),
     }
 }
 
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomic(path, bytes).map_err(|error| EvalError::write_whole(path, error))
+    write_atomic(path, bytes).map_err(|error| RunError::write_whole(path, error))
 }
 
 /// The files of a run of that name, those of shards too, in the order of their names.
-fn files(root: &Path, stem: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(root: &Path, stem: &str) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(EvalError::read(root, source)),
+        Err(source) => return Err(RunError::read(root, source)),
     };
     let own = |name: &str| {
         let rest = name.strip_prefix(stem);
@@ -335,7 +335,7 @@ fn files(root: &Path, stem: &str) -> Result<Vec<PathBuf>> {
     };
     let mut files = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|source| EvalError::read(root, source))?;
+        let entry = entry.map_err(|source| RunError::read(root, source))?;
         if entry.file_name().to_str().is_some_and(own) {
             files.push(entry.path());
         }
@@ -357,7 +357,7 @@ fn mean_time(root: &Path) -> Result<Option<Duration>> {
     let mut seen = HashSet::new();
     let mut sum = 0.;
     for path in files(root, TIMES)? {
-        let bytes = fs::read(&path).map_err(|source| EvalError::read(&path, source))?;
+        let bytes = fs::read(&path).map_err(|source| RunError::read(&path, source))?;
         for line in bytes.split(|byte| *byte == b'\n') {
             // A line that was not finished tells nothing.
             let Ok(line) = serde_json::from_slice::<TimeLine>(line) else {

@@ -41,10 +41,11 @@ impl Progress {
         }
     }
 
-    pub(crate) fn done(&mut self, item: &str) {
+    /// One more is done; `message` is what there is to say of it.
+    pub(crate) fn done(&mut self, message: &str) {
         self.done += 1;
         let at = self.before + self.done;
-        self.bar.set_message(item.to_owned());
+        self.bar.set_message(message.to_owned());
         self.bar.set_position(at as u64);
         if let Some(last) = self.line
             && (last.elapsed() > LINE_EVERY || at == self.items)
@@ -53,7 +54,7 @@ impl Progress {
             let each = self.begun.elapsed().div_f64(self.done as f64);
             let left = each.mul_f64((self.items - at) as f64);
             eprintln!(
-                "{} {at}/{}: {:.2} s each, {} left",
+                "{} {at}/{}: {:.2} s each, {} left; {message}",
                 self.what,
                 self.items,
                 each.as_secs_f64(),

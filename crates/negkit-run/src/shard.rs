@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::EvalError;
+use crate::RunError;
 
 /// Every `count`-th item of a run, from the `index`-th on: interleaved, so that long items are spread
 /// over all shards. Written `2/4`.
@@ -20,10 +20,10 @@ impl Shard {
     /// Shard `index`, from 1, of `count`.
     ///
     /// # Errors
-    /// [`EvalError::Shard`] when there is none such.
-    pub fn new(index: usize, count: usize) -> Result<Self, EvalError> {
+    /// [`RunError::Shard`] when there is none such.
+    pub fn new(index: usize, count: usize) -> Result<Self, RunError> {
         if index == 0 || index > count {
-            return Err(EvalError::Shard {
+            return Err(RunError::Shard {
                 text: format!("{index}/{count}"),
             });
         }
@@ -50,15 +50,15 @@ impl Shard {
 }
 
 impl FromStr for Shard {
-    type Err = EvalError;
+    type Err = RunError;
 
-    fn from_str(text: &str) -> Result<Self, EvalError> {
+    fn from_str(text: &str) -> Result<Self, RunError> {
         let numbers = text.split_once('/').and_then(|(index, count)| {
             let index: usize = index.trim().parse().ok()?;
             let count: usize = count.trim().parse().ok()?;
             Some((index, count))
         });
-        let no_shard = || EvalError::Shard {
+        let no_shard = || RunError::Shard {
             text: text.to_owned(),
         };
         let (index, count) = numbers.ok_or_else(no_shard)?;

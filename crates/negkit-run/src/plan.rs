@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use crate::{Change, EvalError, Result};
+use crate::{Change, Result, RunError};
 
 /// The layout of a run folder; a folder of another layout is refused.
 const FORMAT: i64 = 1;
@@ -34,7 +34,7 @@ impl Plan {
     /// When the settings are no table of TOML, there are no items, or a key is empty, holds a control
     /// character, or is there twice.
     pub fn new(table: &str, settings: &impl Serialize, items: Vec<String>) -> Result<Self> {
-        let settings = Table::try_from(settings).map_err(|error| EvalError::Settings {
+        let settings = Table::try_from(settings).map_err(|error| RunError::Settings {
             reason: error.to_string(),
         })?;
         let positions = positions(&items)?;
@@ -63,11 +63,11 @@ impl Plan {
     /// The settings, as they were given.
     ///
     /// # Errors
-    /// [`EvalError::Settings`] when they are of another type, as those of another table are.
+    /// [`RunError::Settings`] when they are of another type, as those of another table are.
     pub fn settings<S: serde::de::DeserializeOwned>(&self) -> Result<S> {
         let settings = self.head.get("settings").cloned();
         let settings = settings.unwrap_or_else(|| Table::new().into());
-        settings.try_into().map_err(|error| EvalError::Settings {
+        settings.try_into().map_err(|error| RunError::Settings {
             reason: error.to_string(),
         })
     }
@@ -90,7 +90,7 @@ impl Plan {
             made_by.insert("git".into(), git.into());
         }
         all.insert(MADE_BY.into(), made_by.into());
-        let text = toml::to_string_pretty(&all).map_err(|error| EvalError::Settings {
+        let text = toml::to_string_pretty(&all).map_err(|error| RunError::Settings {
             reason: error.to_string(),
         })?;
         Ok(format!(
@@ -112,7 +112,7 @@ impl Plan {
         let run = head_of.get("run");
         let expected = run.and_then(|run| run.get("items_sha256"));
         if expected.and_then(Value::as_str) != Some(&digest(&list)) {
-            return Err(EvalError::Damaged {
+            return Err(RunError::Damaged {
                 path: items.0.to_owned(),
                 line: list.len(),
                 reason: format!(
@@ -146,7 +146,7 @@ impl Plan {
         if changes.is_empty() {
             return Ok(());
         }
-        Err(EvalError::Changed {
+        Err(RunError::Changed {
             path: path.to_owned(),
             changes,
         })
@@ -157,7 +157,7 @@ fn parse_head(path: &Path, text: &str) -> Result<Table> {
     let mut table: Table = toml::from_str(text).map_err(|error| {
         let before = error.span().map_or(0, |span| span.start);
         let line = text.bytes().take(before).filter(|byte| *byte == b'\n');
-        EvalError::Damaged {
+        RunError::Damaged {
             path: path.to_owned(),
             line: line.count() + 1,
             reason: format!("expected the settings of a run, found {}", error.message()),
@@ -169,13 +169,13 @@ fn parse_head(path: &Path, text: &str) -> Result<Table> {
 
 fn positions(items: &[String]) -> Result<HashMap<String, usize>> {
     if items.is_empty() {
-        return Err(EvalError::NoItems);
+        return Err(RunError::NoItems);
     }
     let mut positions = HashMap::with_capacity(items.len());
     for (index, key) in items.iter().enumerate() {
         let usable = !key.trim().is_empty() && !key.contains(char::is_control);
         if !usable || positions.insert(key.clone(), index).is_some() {
-            return Err(EvalError::Key {
+            return Err(RunError::Key {
                 index,
                 key: key.clone(),
             });
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(read.table(), "table4");
         assert_eq!(read.settings::<Settings>().unwrap(), settings());
         let error = Plan::parse((path, &head), (path, "a/1\n")).unwrap_err();
-        assert!(matches!(error, EvalError::Damaged { .. }), "{error}");
+        assert!(matches!(error, RunError::Damaged { .. }), "{error}");
         let error = plan.check_same(path, "[run\n").unwrap_err();
         assert!(error.to_string().contains("run.toml, line 1"), "{error}");
     }
@@ -314,7 +314,7 @@ mod tests {
         other.models[1].sha256 = "beef".into();
         let other = Plan::new("table4", &other, vec!["a/1".into()]).unwrap();
         let error = other.check_same(Path::new("out"), &before).unwrap_err();
-        let EvalError::Changed { changes, .. } = &error else {
+        let RunError::Changed { changes, .. } = &error else {
             panic!("{error}");
         };
         let fields: Vec<&str> = changes.iter().map(|change| change.field.as_str()).collect();
@@ -348,9 +348,9 @@ mod tests {
         for bad in ["", " ", "a\nb", "x"] {
             let items = vec!["x".to_owned(), bad.to_owned()];
             let error = Plan::new("table4", &settings(), items).unwrap_err();
-            assert!(matches!(error, EvalError::Key { index: 1, .. }), "{error}");
+            assert!(matches!(error, RunError::Key { index: 1, .. }), "{error}");
         }
         let error = Plan::new("table4", &settings(), Vec::new()).unwrap_err();
-        assert!(matches!(error, EvalError::NoItems), "{error}");
+        assert!(matches!(error, RunError::NoItems), "{error}");
     }
 }
