@@ -12,7 +12,7 @@
 //! - [`rand_p1`]: as P1, but the object is any at random.
 //!
 //! What a writer answers is never trusted: a [`QualityGate`] checks that the new caption holds a
-//! negation and the object, and keeps what the old one said. Each caption becomes a
+//! negation of that object, keeps what the old one said, denies nothing of it, and adds little else. Each caption becomes a
 //! [`NegationCaption`] or a [`Rejected`] with its reason, and a caption is never lost without a
 //! word. The pipelines are lazy iterators over single-caption functions, so that a caller who
 //! talks to a slow service may run those on as many threads as it likes.
@@ -21,15 +21,20 @@
 mod gate;
 mod pipeline;
 mod record;
+mod scope;
 mod traits;
+mod words;
 
-pub use gate::{GateFault, NEGATION_WORDS, QualityGate, holds_negation};
+pub use gate::{GateFault, NEGATION_WORDS, QualityGate, SourceFault, holds_negation};
 pub use pipeline::{
     Outcome, RandomObjects, Reason, Rejected, p1, p1_caption, p2, p2_caption, rand_p1,
     rand_p1_caption,
 };
 pub use record::{
-    HardNegative, NegationCaption, Source, UpdatedAnnotation, VqaPair, read_json_lines,
-    updated_captions, write_json_lines,
+    Exchange, HardNegative, NegationCaption, Source, Transcript, UpdatedAnnotation, VqaPair,
+    read_json_lines, updated_captions, write_json_lines,
 };
-pub use traits::{CaptionError, CaptionWriter, ImageRef, ObjectVerifier, SourceCaption, Verdict};
+pub use traits::{
+    CaptionError, CaptionWriter, ImageRef, ObjectVerifier, Sighting, SourceCaption, Verdict,
+};
+pub use words::names_object;

@@ -4,13 +4,17 @@ use rand::SeedableRng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::gate::{GateFault, QualityGate};
+use crate::gate::{GateFault, QualityGate, SourceFault};
 use crate::record::{NegationCaption, Source, VqaPair};
 use crate::traits::{CaptionError, CaptionWriter, ObjectVerifier, SourceCaption, Verdict};
+use crate::words::names_object;
 
 /// Why a caption was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
+    /// The caption itself is no use.
+    #[error(transparent)]
+    Source(#[from] SourceFault),
     /// The object is in the picture.
     #[error("{object:?} is in the picture")]
     ObjectThere {
@@ -18,10 +22,15 @@ pub enum Reason {
         object: String,
     },
     /// The verifier could not tell; a caption that may be wrong is not kept.
-    #[error("the verifier cannot tell whether {object:?} is in the picture")]
+    #[error(
+        "the verifier cannot tell whether {object:?} is in the picture{}",
+        why.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+    )]
     Unsure {
         /// The object.
         object: String,
+        /// Why, where it said so.
+        why: Option<String>,
     },
     /// The caption names the object already.
     #[error("the caption names {object:?} already")]
@@ -51,6 +60,40 @@ pub enum Reason {
     Failed(#[from] CaptionError),
 }
 
+impl Reason {
+    /// A word for it, to count by.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Source(SourceFault::Empty { .. }) => "source-empty",
+            Self::Source(SourceFault::TooLong { .. }) => "source-too-long",
+            Self::ObjectThere { .. } => "object-there",
+            Self::Unsure { .. } => "unsure",
+            Self::ObjectNamed { .. } => "object-named",
+            Self::AnswerNotNo { .. } => "answer-not-no",
+            Self::OtherPicture { .. } => "other-picture",
+            Self::Gate(fault) => match fault {
+                GateFault::Empty => "gate-empty",
+                GateFault::TooLong { .. } => "gate-too-long",
+                GateFault::NoNegation { .. } => "gate-no-negation",
+                GateFault::ObjectMissing { .. } => "gate-object-missing",
+                GateFault::ObjectNotDenied { .. } => "gate-object-not-denied",
+                GateFault::QuestionNotDenied { .. } => "gate-question-not-denied",
+                GateFault::ContentDenied { .. } => "gate-content-denied",
+                GateFault::ContentLost { .. } => "gate-content-lost",
+                GateFault::TooMuchAdded { .. } => "gate-too-much-added",
+            },
+            Self::Failed(error) => match error {
+                CaptionError::Unavailable { .. } => "unavailable",
+                CaptionError::UnusableAnswer { .. } => "unusable-answer",
+                CaptionError::NothingToWrite { .. } => "nothing-to-write",
+                CaptionError::UnknownImage { .. } => "unknown-image",
+                CaptionError::Picture { .. } => "picture",
+                CaptionError::UnknownObject { .. } => "unknown-object",
+            },
+        }
+    }
+}
+
 /// A caption that was dropped, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("caption {} of picture {}: {reason}", caption.id, caption.image.id)]
@@ -59,6 +102,8 @@ pub struct Rejected {
     pub caption: SourceCaption,
     /// The pipeline that dropped it.
     pub pipeline: Source,
+    /// The object, if it came to that.
+    pub object: Option<String>,
     /// What was written, if it came to that.
     pub written: Option<String>,
     /// Why.
@@ -72,6 +117,7 @@ fn reject(caption: &SourceCaption, source: Source, reason: impl Into<Reason>) ->
     Box::new(Rejected {
         caption: caption.clone(),
         pipeline: source,
+        object: None,
         written: None,
         reason: reason.into(),
     })
@@ -88,10 +134,21 @@ pub fn p1_caption(
     verifier: &dyn ObjectVerifier,
     gate: &QualityGate,
 ) -> Outcome {
+    check_source(caption, Source::P1, gate)?;
     let object = writer
         .name_absent_object(caption)
         .map_err(|error| reject(caption, Source::P1, error))?;
     absence(caption, object, Source::P1, writer, verifier, gate)
+}
+
+/// Nobody is asked about a caption that can come to nothing.
+fn check_source(
+    caption: &SourceCaption,
+    source: Source,
+    gate: &QualityGate,
+) -> Result<(), Box<Rejected>> {
+    gate.check_source(&caption.text)
+        .map_err(|fault| reject(caption, source, fault))
 }
 
 /// Objects that Rand-P1 draws from.
@@ -111,7 +168,7 @@ impl RandomObjects {
         let open: Vec<&String> = self
             .vocabulary
             .iter()
-            .filter(|object| !crate::gate::names_object(&caption.text, object))
+            .filter(|object| !names_object(&caption.text, object))
             .collect();
         open.choose(&mut rng).map(|object| object.as_str())
     }
@@ -128,6 +185,7 @@ pub fn rand_p1_caption(
     verifier: &dyn ObjectVerifier,
     gate: &QualityGate,
 ) -> Outcome {
+    check_source(caption, Source::RandP1, gate)?;
     let Some(object) = objects.draw(caption) else {
         let error = CaptionError::NothingToWrite {
             reason: "the caption names every object of the vocabulary".to_owned(),
@@ -146,15 +204,26 @@ fn absence(
     verifier: &dyn ObjectVerifier,
     gate: &QualityGate,
 ) -> Outcome {
-    let rejected = |reason: Reason| reject(caption, source, reason);
-    if crate::gate::names_object(&caption.text, &object) {
+    let named = object.clone();
+    let rejected = |reason: Reason| {
+        Box::new(Rejected {
+            object: Some(named.clone()),
+            ..*reject(caption, source, reason)
+        })
+    };
+    if names_object(&caption.text, &object) {
         return Err(rejected(Reason::ObjectNamed { object }));
     }
-    match verifier.is_there(&caption.image, &object) {
-        Ok(Verdict::No) => {}
-        Ok(Verdict::Yes) => return Err(rejected(Reason::ObjectThere { object })),
-        Ok(Verdict::Unsure) => return Err(rejected(Reason::Unsure { object })),
-        Err(error) => return Err(rejected(error.into())),
+    let sighting = verifier
+        .look(&caption.image, &object)
+        .map_err(|error| rejected(error.into()))?;
+    match sighting.verdict {
+        Verdict::No => {}
+        Verdict::Yes => return Err(rejected(Reason::ObjectThere { object })),
+        Verdict::Unsure => {
+            let why = sighting.note;
+            return Err(rejected(Reason::Unsure { object, why }));
+        }
     }
     let written = writer
         .write_absence(caption, &object)
@@ -173,6 +242,7 @@ fn absence(
         object: Some(object),
         question: None,
         verdict: Some(Verdict::No),
+        verdict_note: sighting.note,
         source,
     })
 }
@@ -199,10 +269,11 @@ pub fn p2_caption(
             answer: pair.answer.clone(),
         }));
     }
+    check_source(caption, Source::P2, gate)?;
     let written = writer
         .write_denial(caption, &pair.question)
         .map_err(|error| rejected(error.into()))?;
-    if let Err(fault) = gate.check(&caption.text, &written, None) {
+    if let Err(fault) = gate.check_answer(&caption.text, &written, &pair.question) {
         return Err(Box::new(Rejected {
             written: Some(written),
             ..*rejected(fault.into())
@@ -216,6 +287,7 @@ pub fn p2_caption(
         object: None,
         question: Some(pair.question.clone()),
         verdict: None,
+        verdict_note: None,
         source: Source::P2,
     })
 }

@@ -1,6 +1,7 @@
 //! What the pipelines make, and the files that it goes into.
 
 use std::io::{BufRead, Write};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +48,52 @@ pub struct NegationCaption {
     pub question: Option<String>,
     /// What the verifier said of the object (P1, Rand-P1).
     pub verdict: Option<Verdict>,
+    /// What the verifier said beside it, such as a score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict_note: Option<String>,
     /// The pipeline.
     pub source: Source,
+}
+
+/// One request to a model, and all that it said: where a caption comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// What was asked for: `object`, `verify`, `absence` or `denial`.
+    pub step: String,
+    /// The model.
+    pub model: String,
+    /// SHA-256 of the prompt's file.
+    pub prompt_sha256: String,
+    /// SHA-256 of the whole request; the same request has the same.
+    pub request_sha256: String,
+    /// All that the model said.
+    pub answer: String,
+    /// Why it stopped, such as `stop` or `length`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// Tokens of the request, where the endpoint counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u64>,
+    /// Tokens of the answer, where the endpoint counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_tokens: Option<u64>,
+}
+
+/// The exchanges that one caption took, in their order. Writer and verifier add to it.
+#[derive(Debug, Default)]
+pub struct Transcript(Mutex<Vec<Exchange>>);
+
+impl Transcript {
+    /// Adds one.
+    pub fn add(&self, exchange: Exchange) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(exchange);
+    }
+
+    /// All of them.
+    pub fn into_exchanges(self) -> Vec<Exchange> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A caption of a picture, the same with an object of the picture denied (a hard negative), and a
@@ -136,6 +181,7 @@ mod tests {
             object: Some("hat".to_owned()),
             question: None,
             verdict: Some(Verdict::No),
+            verdict_note: None,
             source,
         }
     }

@@ -65,12 +65,33 @@ pub enum CaptionError {
         /// The picture's id.
         id: u64,
     },
+    /// The picture's file is missing or broken.
+    #[error("picture {id} cannot be looked at: {reason}")]
+    Picture {
+        /// The picture's id.
+        id: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The verifier has no notion of that object.
     #[error("{object:?} is not an object that the verifier can look for")]
     UnknownObject {
         /// The object.
         object: String,
     },
+}
+
+impl CaptionError {
+    /// Whether the same request may succeed when something outside has changed: a server runs again,
+    /// a picture is where it belongs.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Picture { .. } | Self::UnknownImage { .. } => true,
+            Self::UnusableAnswer { .. }
+            | Self::NothingToWrite { .. }
+            | Self::UnknownObject { .. } => false,
+        }
+    }
 }
 
 /// Thinks of objects and writes captions: the part of the language model.
@@ -111,6 +132,24 @@ pub enum Verdict {
     Unsure,
 }
 
+/// A verdict, and what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Whether the object is there.
+    pub verdict: Verdict,
+    /// What it rests on, or why the verifier cannot tell.
+    pub note: Option<String>,
+}
+
+impl From<Verdict> for Sighting {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            note: None,
+        }
+    }
+}
+
 /// Looks whether an object is in a picture: the part of the model that sees.
 pub trait ObjectVerifier: Sync {
     /// Whether `object` (singular, no article) is in the picture.
@@ -119,4 +158,38 @@ pub trait ObjectVerifier: Sync {
     /// When the picture cannot be had, or the verifier fails; what it merely cannot decide is
     /// [`Verdict::Unsure`].
     fn is_there(&self, image: &ImageRef, object: &str) -> Result<Verdict, CaptionError>;
+
+    /// As [`is_there`](Self::is_there), with what the verdict rests on where the verifier can say
+    /// so. The pipelines ask this.
+    ///
+    /// # Errors
+    /// As [`is_there`](Self::is_there).
+    fn look(&self, image: &ImageRef, object: &str) -> Result<Sighting, CaptionError> {
+        self.is_there(image, object).map(Sighting::from)
+    }
+}
+
+impl<W: CaptionWriter + ?Sized> CaptionWriter for &W {
+    fn name_absent_object(&self, caption: &SourceCaption) -> Result<String, CaptionError> {
+        (**self).name_absent_object(caption)
+    }
+    fn write_absence(&self, caption: &SourceCaption, object: &str) -> Result<String, CaptionError> {
+        (**self).write_absence(caption, object)
+    }
+    fn write_denial(
+        &self,
+        caption: &SourceCaption,
+        question: &str,
+    ) -> Result<String, CaptionError> {
+        (**self).write_denial(caption, question)
+    }
+}
+
+impl<V: ObjectVerifier + ?Sized> ObjectVerifier for &V {
+    fn is_there(&self, image: &ImageRef, object: &str) -> Result<Verdict, CaptionError> {
+        (**self).is_there(image, object)
+    }
+    fn look(&self, image: &ImageRef, object: &str) -> Result<Sighting, CaptionError> {
+        (**self).look(image, object)
+    }
 }
