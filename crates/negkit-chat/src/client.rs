@@ -3,13 +3,16 @@
 use std::cell::Cell;
 use std::io::Read;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use ureq::http::{Response, header};
 use ureq::{Agent, Body, Proxy};
 
+use crate::cache::{AnswerCache, hex};
 use crate::gate::Gate;
 use crate::{ChatConfig, ChatError, Message, Sampling};
 
@@ -21,6 +24,40 @@ pub struct ChatClient {
     agent: Agent,
     config: ChatConfig,
     gate: Gate,
+    cache: Option<AnswerCache>,
+    spent: Counters,
+}
+
+/// Tokens of one exchange, as the endpoint counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Of the request, pictures included.
+    #[serde(default)]
+    pub prompt_tokens: u64,
+    /// Of the answer.
+    #[serde(default)]
+    pub completion_tokens: u64,
+}
+
+/// What a client has cost so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Requests that were sent, those that failed included.
+    pub requests: u64,
+    /// Requests that were answered from the cache.
+    pub cached: u64,
+    /// Tokens sent, of the answers that were had.
+    pub prompt_tokens: u64,
+    /// Tokens of the answers.
+    pub completion_tokens: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    requests: AtomicU64,
+    cached: AtomicU64,
+    prompt_tokens: AtomicU64,
+    completion_tokens: AtomicU64,
 }
 
 /// What a model said.
@@ -30,6 +67,13 @@ pub struct Completion {
     pub text: String,
     /// Why it stopped: `stop`, `length` and others.
     pub finish_reason: Option<String>,
+    /// What it cost, where the endpoint says so. It is that of the first time where the answer comes
+    /// from the cache.
+    pub usage: Option<Usage>,
+    /// SHA-256 of the request: model, messages and sampling, but not the endpoint's address.
+    pub request: String,
+    /// Whether it comes from the cache.
+    pub cached: bool,
 }
 
 impl Completion {
@@ -51,6 +95,8 @@ struct Request<'a> {
 #[derive(Deserialize)]
 struct Reply {
     choices: Vec<ReplyChoice>,
+    #[serde(default)]
+    usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
@@ -108,7 +154,26 @@ impl ChatClient {
             agent,
             gate: Gate::new(config.concurrency),
             config,
+            cache: None,
+            spent: Counters::default(),
         })
+    }
+
+    /// Keeps every answer in `cache`, and sends no request that has an answer there.
+    pub fn cache(mut self, cache: AnswerCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// What was sent and had so far.
+    pub fn spent(&self) -> Spent {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Spent {
+            requests: of(&self.spent.requests),
+            cached: of(&self.spent.cached),
+            prompt_tokens: of(&self.spent.prompt_tokens),
+            completion_tokens: of(&self.spent.completion_tokens),
+        }
     }
 
     /// The settings.
@@ -143,7 +208,25 @@ impl ChatClient {
             setting: "sampling",
             message: e.to_string(),
         })?;
-        self.repeated(|| self.exchange(&body))
+        let key: [u8; 32] = Sha256::digest(&body).into();
+        let ask = || {
+            let had = self.repeated(|| self.exchange(&body))?;
+            if let Some(usage) = had.usage {
+                let add = |to: &AtomicU64, tokens| to.fetch_add(tokens, Ordering::Relaxed);
+                add(&self.spent.prompt_tokens, usage.prompt_tokens);
+                add(&self.spent.completion_tokens, usage.completion_tokens);
+            }
+            Ok(had)
+        };
+        let mut completion = match &self.cache {
+            Some(cache) => cache.answer(key, &self.config.model, ask)?,
+            None => ask()?,
+        };
+        completion.request = hex(&key);
+        if completion.cached {
+            self.spent.cached.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(completion)
     }
 
     /// Runs `operation` until it succeeds, fails for good, or has been repeated often enough.
@@ -182,6 +265,7 @@ impl ChatClient {
     /// One try. The place behind the gate is held for it alone, not for the pauses between tries.
     fn exchange(&self, body: &[u8]) -> Result<Completion, Failure> {
         let _pass = self.gate.enter();
+        self.spent.requests.fetch_add(1, Ordering::Relaxed);
         let mut request = self
             .agent
             .post(self.config.url.clone())
@@ -221,6 +305,9 @@ impl ChatClient {
             Some(text) => Ok(Completion {
                 text,
                 finish_reason: choice.finish_reason,
+                usage: reply.usage,
+                request: String::new(),
+                cached: false,
             }),
             None => Err(self.protocol("`choices[0].message` has no `content`".to_owned(), false)),
         }

@@ -33,6 +33,7 @@
 #![deny(missing_docs)]
 
 mod answerer;
+mod cache;
 mod client;
 mod config;
 mod error;
@@ -42,7 +43,8 @@ pub mod parse;
 mod record;
 
 pub use answerer::{ChatAnswerer, Templates};
-pub use client::{ChatClient, Completion};
+pub use cache::AnswerCache;
+pub use client::{ChatClient, Completion, Spent, Usage};
 pub use config::{API_KEY_VARIABLE, ApiKey, ChatConfig, RetryPolicy, Sampling};
 pub use error::ChatError;
 pub use message::{Message, PictureFormat, Role};

@@ -106,6 +106,33 @@ impl Message {
         Ok(Self::about_url(format.data_url(picture)?, text))
     }
 
+    /// A picture as its file is, and words about it: JPEG, PNG, WebP and GIF are known to endpoints
+    /// and sent without being encoded anew.
+    ///
+    /// # Errors
+    /// When the file is of another format, or the picture in it is broken.
+    pub fn about_file(bytes: &[u8], text: impl Into<String>) -> Result<Self, ChatError> {
+        let format = image::guess_format(bytes)?;
+        let kind = match format {
+            ImageFormat::Jpeg => "jpeg",
+            ImageFormat::Png => "png",
+            ImageFormat::WebP => "webp",
+            ImageFormat::Gif => "gif",
+            other => {
+                let hint = image::error::ImageFormatHint::Exact(other);
+                let error = image::error::UnsupportedError::from_format_and_kind(
+                    hint.clone(),
+                    image::error::UnsupportedErrorKind::Format(hint),
+                );
+                return Err(image::ImageError::Unsupported(error).into());
+            }
+        };
+        // A broken picture would be paid for, and its answer would be about nothing.
+        image::load_from_memory_with_format(bytes, format)?;
+        let url = format!("data:image/{kind};base64,{}", STANDARD.encode(bytes));
+        Ok(Self::about_url(url, text))
+    }
+
     /// Encodes a picture once for many messages.
     pub(crate) fn encode(picture: &RgbImage, format: PictureFormat) -> Result<String, ChatError> {
         format.data_url(picture)

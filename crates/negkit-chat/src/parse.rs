@@ -88,8 +88,13 @@ fn bare(said: &str) -> String {
     trim(text.trim_end_matches(['.', '!'])).to_owned()
 }
 
-/// What follows the thoughts; thoughts that do not end are followed by nothing.
-fn after_thinking(said: &str) -> &str {
+/// What is said, without thoughts and without markup around it.
+pub fn plain(said: &str) -> &str {
+    trim(after_thinking(said))
+}
+
+/// What follows the thoughts of a reasoning model; thoughts that do not end are followed by nothing.
+pub fn after_thinking(said: &str) -> &str {
     let said = said.trim();
     match said.strip_prefix("<think>") {
         Some(thoughts) => thoughts.split_once("</think>").map_or("", |(_, rest)| rest),

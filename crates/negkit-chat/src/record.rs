@@ -91,7 +91,7 @@ impl JsonLines {
 }
 
 /// Bytes up to and with the last line break.
-fn length_of_whole_lines(file: &mut File) -> std::io::Result<u64> {
+pub(crate) fn length_of_whole_lines(file: &mut File) -> std::io::Result<u64> {
     const BLOCK: u64 = 1 << 12;
     let mut end = file.metadata()?.len();
     while end > 0 {
