@@ -1,7 +1,7 @@
 //! Published datasets, read record by record.
 //!
 //! Each format has a reader that gives typed records: [`phrasecut`], [`refcoco`], [`coco`],
-//! [`prompts`] (TIFA, Neg Score, GenEval) and [`foils`] (NegRefCOCOg, VALSE). The one type that
+//! [`prompts`] (TIFA, Neg Score, GenEval), [`vqa`] (VQAv2) and [`foils`] (NegRefCOCOg, VALSE). The one type that
 //! matters is [`DataError`]: a dataset of 400 MB that is wrong in one place is useless without that
 //! place, so every error names the file, the record and the field.
 //!
@@ -29,6 +29,7 @@ mod polygon;
 pub mod prompts;
 mod records;
 pub mod refcoco;
+pub mod vqa;
 mod words;
 
 pub use error::DataError;

@@ -351,6 +351,70 @@ where
         .map_err(|error| place.json(path, error))
 }
 
+/// One list of an object by its name; whatever else the object holds is passed over.
+struct NamedSeed<'p, 'e, T> {
+    name: &'static str,
+    place: &'p mut Place,
+    each: Each<'e, T>,
+}
+
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for NamedSeed<'_, '_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for NamedSeed<'_, '_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with the list `{}`", self.name)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        let Self { name, place, each } = self;
+        let mut found = false;
+        while let Some(key) = map.next_key::<String>()? {
+            place.record.clone_from(&key);
+            if key == name {
+                found = true;
+                map.next_value_seed(list(&key, place, each))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            place.record = format!("after `{key}`");
+        }
+        if !found {
+            place.record = "the whole file".to_owned();
+            place.field = name.to_owned();
+            return Err(M::Error::custom(format!(
+                "expected a list `{name}`, found none"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the list `name` of a JSON file that is an object.
+pub(crate) fn read_named_list<T: DeserializeOwned>(
+    path: &Path,
+    name: &'static str,
+    each: Each<'_, T>,
+) -> Result<(), DataError> {
+    let mut place = Place::new();
+    let mut json = serde_json::Deserializer::from_reader(open(path)?);
+    let seed = NamedSeed {
+        name,
+        place: &mut place,
+        each,
+    };
+    seed.deserialize(&mut json)
+        .and_then(|()| json.end())
+        .map_err(|error| place.json(path, error))
+}
+
 /// Reads a file with a record a line; empty lines are passed over.
 pub(crate) fn read_lines<T: DeserializeOwned>(
     path: &Path,

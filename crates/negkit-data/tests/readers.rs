@@ -11,6 +11,7 @@ use negkit_data::foils::{read_neg_refcocog, read_valse};
 use negkit_data::phrasecut::{PhraseCut, Split, read_skipped, read_tasks};
 use negkit_data::prompts::{read_geneval, read_neg_prompts, read_tifa, read_tifa_prompts};
 use negkit_data::refcoco::{RefCoco, Reference, Splitter, read_references};
+use negkit_data::vqa::read_vqa;
 use negkit_data::{
     DataError, Look, NeededPicture, PictureAudit, PictureFault, WordList, open_picture,
 };
@@ -664,4 +665,66 @@ fn phrasecut_goes_by_picture_and_drops_what_clipseg_drops() {
     );
     let error = PhraseCut::open(&folder.join("none"), Split::Val).unwrap_err();
     assert!(matches!(error, DataError::Missing { .. }), "{error}");
+}
+
+#[test]
+fn questions_and_their_answers_must_fit_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let question =
+        |id: u64, image: u64| json!({"question_id": id, "image_id": image, "question": "Is it?"});
+    let answer = |id: u64, image: u64, answer: &str| json!({"question_id": id, "image_id": image, "multiple_choice_answer": answer, "answers": []});
+    let questions = |list: &[Value]| {
+        write(
+            folder,
+            "q.json",
+            json!({"info": {}, "questions": list}).to_string(),
+        )
+    };
+    let annotations = |list: &[Value]| {
+        write(
+            folder,
+            "a.json",
+            json!({"annotations": list, "license": 3}).to_string(),
+        )
+    };
+    let asked = questions(&[question(1, 7), question(2, 7), question(3, 9)]);
+    let answered = annotations(&[answer(3, 9, "no"), answer(1, 7, "yes"), answer(2, 7, "no")]);
+    let items = read_vqa(&asked, &answered, |answer| answer == "no").unwrap();
+    let ids: Vec<_> = items
+        .iter()
+        .map(|item| (item.question_id, item.image_id))
+        .collect();
+    assert_eq!(ids, [(3, 9), (2, 7)]);
+    assert_eq!(items[0].question, "Is it?");
+
+    let failed = |answers: &[Value], part: &str| {
+        let answered = annotations(answers);
+        let error = read_vqa(&asked, &answered, |_| true)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(part) && error.contains("a.json"), "{error}");
+    };
+    failed(&[answer(4, 7, "no")], "annotations[0], field `question_id`");
+    failed(
+        &[answer(1, 8, "no")],
+        "expected 7, as the question has it, found 8",
+    );
+    failed(
+        &[answer(1, 7, "no"), answer(1, 7, "no")],
+        "which annotations[0] has",
+    );
+    failed(
+        &[json!({"question_id": 1, "image_id": 7})],
+        "multiple_choice_answer",
+    );
+    let none = write(folder, "a.json", "{}");
+    let error = read_vqa(&asked, &none, |_| true).unwrap_err().to_string();
+    assert!(error.contains("expected a list `annotations`"), "{error}");
+    let twice = questions(&[question(1, 7), question(1, 7)]);
+    let error = read_vqa(&twice, &none, |_| true).unwrap_err().to_string();
+    assert!(
+        error.contains("q.json") && error.contains("which questions[0] has"),
+        "{error}"
+    );
 }
