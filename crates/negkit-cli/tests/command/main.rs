@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bench;
+mod captions;
 mod captions_stats;
 mod damage;
 mod data;
