@@ -20,8 +20,8 @@ const VERBS: &[&str] = &[
     "flies", "fly", "eats", "eat", "runs", "run", "jumps", "jump", "poses", "pose", "wears",
     "wear", "shows", "show", "gets", "get", "does", "do", "makes", "make", "hangs", "hang",
     "travels", "drives", "performs", "watches", "watch", "contains", "features", "grazes", "graze",
-    "rests", "rest", "sleeps", "swings", "catches", "takes", "takes", "can", "waits", "carries",
-    "carry", "leans", "moves", "cooks", "prepares", "parked", "goes", "go", "surfs",
+    "rests", "rest", "sleeps", "swings", "catches", "takes", "can", "waits", "carries", "carry",
+    "leans", "moves", "cooks", "prepares", "goes", "go", "surfs",
 ];
 
 /// First words that may be written small within a sentence.
@@ -261,9 +261,9 @@ fn absence(parts: &Parts<'_>, entry: &Entry, lexicon: &Lexicon, rng: &mut ChaCha
             1 => format!("{body} without {any}{stop}"),
             2 => format!("{body}, with no {bare} in sight{stop}"),
             3 => format!("{body}, but no {bare}{stop}"),
-            4 => format!("{body} where there {is} no {bare}{stop}"),
+            4 => format!("{body}, and no {bare} {is} to be seen{stop}"),
             _ => match parts.lowered() {
-                Some(lowered) => format!("No {bare}, just {lowered}{stop}"),
+                Some(lowered) => format!("With no {bare} in sight, {lowered}{stop}"),
                 None => format!("{body} and no {bare}{stop}"),
             },
         };
@@ -319,7 +319,7 @@ fn denied_by<'a>(question: &str, lexicon: &'a Lexicon) -> Option<Denied<'a>> {
         ["is" | "are", "there", "a" | "an" | "any", ..] => {
             let (entry, end) = thing(3)?;
             if everywhere(&word[end..]) {
-                return Some(Denied::Thing(entry));
+                return Some(there_is_none(word[0], &word[3..end], entry));
             }
             // "in the bowl", "on the wall"
             let placed = matches!(word[end], "in" | "on" | "near" | "behind" | "under" | "at")
@@ -334,7 +334,7 @@ fn denied_by<'a>(question: &str, lexicon: &'a Lexicon) -> Option<Denied<'a>> {
         }
         ["are", "there", ..] => {
             let (entry, end) = thing(2)?;
-            everywhere(&word[end..]).then_some(Denied::Thing(entry))
+            everywhere(&word[end..]).then(|| there_is_none(word[0], &word[2..end], entry))
         }
         [
             "is" | "are" | "was" | "were",
@@ -363,6 +363,16 @@ fn denied_by<'a>(question: &str, lexicon: &'a Lexicon) -> Option<Denied<'a>> {
             )))
         }
         _ => None,
+    }
+}
+
+/// The denial of a thing under the name that was asked for: that there is no woman does not mean that
+/// there are no people.
+fn there_is_none<'a>(is: &str, name: &[&str], entry: &'a Entry) -> Denied<'a> {
+    let name = name.join(" ");
+    match name == entry.singular || name == entry.plural {
+        true => Denied::Thing(entry),
+        false => Denied::Clause(format!("there {is} no {name}")),
     }
 }
 
@@ -460,6 +470,11 @@ mod tests {
             (
                 "Is there a book on the table?",
                 &["there is no book on the table."],
+            ),
+            ("Is there a woman?", &["there is no woman."]),
+            (
+                "Are there any women in the photo?",
+                &["there are no women."],
             ),
             ("Is the dog brown?", &["the dog is not brown."]),
             (
