@@ -140,7 +140,7 @@ pub(crate) fn write_finals(run: &RunFolder, captions: &Path) -> Result<Summary, 
             },
         )?;
     }
-    let write = |name: &str, bytes: &[u8]| write_atomic(&run.path().join(name), bytes);
+    let write = |name: &str, bytes: &[u8]| write_atomic(run.path().join(name), bytes);
     let published = annotations.published(&source);
     let published = published_json(&published).map_err(malformed(captions))?;
     write("captions.json", published.as_bytes())?;

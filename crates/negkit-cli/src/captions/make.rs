@@ -64,7 +64,8 @@ pub struct LookArgs {
     /// The folder of the pictures.
     #[arg(long, value_name = "FOLDER")]
     images: Option<PathBuf>,
-    /// Who looks: `chat:MODEL@URL` (a model that sees), or `world` (the exact truth, for data of `negkit world generate`).
+    /// Who looks: `chat:MODEL@URL` (a model that sees), or `world` (the exact truth, for data of
+    /// `negkit world generate`).
     #[arg(long, value_name = "SPEC")]
     verifier: String,
     /// The scenes.json of a drawn dataset. If not given, the one beside the captions' folder.
