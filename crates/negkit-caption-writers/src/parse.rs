@@ -53,7 +53,7 @@ pub fn object(said: &str) -> Result<String, &'static str> {
     let in_word = |c: char| c.is_ascii_lowercase() || c == '-' || c == '\'';
     let word = |word: &&str| word.chars().all(in_word) && word.contains(char::is_alphabetic);
     let fits = (1..=MOST_WORDS).contains(&words.len())
-        && words.iter().all(|each| word(each))
+        && words.iter().all(word)
         && !words.iter().any(|each| NO_OBJECTS.contains(each));
     match fits {
         true => Ok(words.join(" ")),
