@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use negkit::{Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
+use negkit_data::phrasecut::Split;
+use negkit_eval::table5::Dataset;
 use serde::Serialize;
 
 /// Where to compute, and in which numbers.
@@ -42,6 +44,29 @@ impl HubArgs {
         }
         Ok(Hub::new(config)?)
     }
+}
+
+/// A dataset of Table 5.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DatasetArg {
+    Phrasecut,
+    Refcocog,
+}
+
+impl DatasetArg {
+    /// The dataset.
+    pub fn dataset(self) -> Dataset {
+        match self {
+            Self::Phrasecut => Dataset::PhraseCut,
+            Self::Refcocog => Dataset::RefCocog,
+        }
+    }
+}
+
+/// A split of PhraseCut.
+pub fn parse_split(text: &str) -> Result<Split, String> {
+    let split = Split::ALL.into_iter().find(|split| split.name() == text);
+    split.ok_or_else(|| "expected train, val, test or miniv".to_owned())
 }
 
 /// Opens the device, and models for it.

@@ -5,10 +5,12 @@ mod table5;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
-use negkit_eval::{RunFolder, merge};
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::HumanDuration;
+use negkit_eval::{Outlook, RunFolder, Shard, Worked, merge};
 
 /// Make the paper's tables, with any text encoders.
 #[derive(Subcommand)]
@@ -29,6 +31,20 @@ pub struct MergeArgs {
     /// The folders of the shards; one that several shards worked in is given once.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
+}
+
+/// Whose prompts, pictures and models a table is made of.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scale {
+    Mini,
+    Paper,
+}
+
+impl Scale {
+    /// What is taken at the paper's scale where nothing is named.
+    fn paper(self, name: &'static str) -> Option<&'static str> {
+        (self == Self::Paper).then_some(name)
+    }
 }
 
 /// Runs the command.
@@ -52,6 +68,43 @@ fn run_merge(args: &MergeArgs) -> anyhow::Result<()> {
     };
     run.write_finals(&found)?;
     report(&run, &found.table)
+}
+
+/// Says what was done, where other shards have work left.
+fn report_left(worked: Worked) -> anyhow::Result<()> {
+    writeln!(
+        io::stdout(),
+        "{} items done, {} left for other shards; the last one in this folder writes the table, and \
+         `negkit eval merge` that of several folders",
+        worked.done,
+        worked.left
+    )?;
+    Ok(())
+}
+
+/// Says how much of a shard is left, and how long that takes by the rate that was measured: on the
+/// items that are done, or else on two, which `measure` does and forgets.
+fn report_outlook(
+    shard: Shard,
+    item: &str,
+    outlook: &Outlook,
+    measure: impl FnOnce() -> anyhow::Result<Duration>,
+) -> anyhow::Result<()> {
+    let left = outlook.items - outlook.done;
+    let (each, on) = match outlook.each {
+        Some(each) => (each, "on what is done"),
+        None => (measure()?, "on two items"),
+    };
+    writeln!(
+        io::stdout(),
+        "shard {shard}: {} items ({item}), {} done, {left} left\n\
+         about {} left, at {:.2} s an item, measured {on}",
+        outlook.items,
+        outlook.done,
+        HumanDuration(each.mul_f64(left as f64)),
+        each.as_secs_f64()
+    )?;
+    Ok(())
 }
 
 /// Prints the table and where it is.

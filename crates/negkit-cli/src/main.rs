@@ -11,6 +11,7 @@ mod eval;
 mod mini;
 mod parity;
 mod progress;
+mod score;
 mod segment;
 mod train;
 mod txt2img;
@@ -57,6 +58,8 @@ enum Command {
     Data(data::DataCommand),
     #[command(subcommand)]
     Eval(eval::EvalCommand),
+    #[command(subcommand)]
+    Score(score::ScoreCommand),
     #[command(subcommand)]
     Mini(mini::MiniCommand),
     #[command(subcommand)]
@@ -109,6 +112,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::World(command) => world::run(&command)?,
         Command::Data(command) => return data::run(&command),
         Command::Eval(command) => eval::run(&command)?,
+        Command::Score(command) => score::run(&command)?,
         Command::Mini(command) => mini::run(&command)?,
         Command::Train(command) => train::run(&command)?,
         Command::Download(args) => download::run(&args)?,

@@ -13,23 +13,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
+use negkit::Compute;
 use negkit::diffusion::scheduler::SchedulerKind;
 use negkit::diffusion::{PictureRequest, SamplingSettings, StableDiffusion};
 use negkit::image::{GenerationParameters, PARAMETERS_KEY};
-use negkit::text::{TextEncoder, WeightsSource};
+use negkit::text::TextEncoder;
 use negkit::txt2img::{NamedEncoder, encoder_slugs};
-use negkit_metrics::{ChoiceMatcher, ChooseError, NegAnswers, choose};
-use negkit_sbert::{SbertError, SentenceEncoder};
+use negkit_metrics::{Bootstrap, NegAnswers};
+use negkit_sbert::SentenceEncoder;
 use negkit_vqa::{Answer, Inquiry, Question, QuestionAnswerer, Refusal};
 use serde::{Deserialize, Serialize};
 
-use crate::{EvalError, Plan, Result, RunError, RunFolder, Shard, Worked};
+use crate::choice::chosen;
+use crate::{ComputeUsed, EvalError, ModelUsed, Plan, Result, RunError, RunFolder, Shard, Worked};
 
 pub use finals::finals;
 pub use prompts::{Prompt, PromptQuestion, Task, mini_prompts, paper_prompts, some};
 
 /// The name of the table, in `run.toml`.
 pub const TABLE: &str = "table4";
+
+/// The scale of the small world's prompts.
+pub const MINI: &str = "mini";
 
 /// Noises that a prompt has for itself; no more pictures are painted of it.
 const NOISES_EACH: u64 = 1000;
@@ -46,34 +51,72 @@ pub struct Table4Models {
     pub encoders: Vec<NamedEncoder>,
     /// Answers questions on what was painted.
     pub answerer: Box<dyn QuestionAnswerer>,
-    /// Turns a free answer into one of a question's choices; without it an answer in other words is
-    /// wrong.
-    pub sentences: Option<SentenceEncoder>,
+    /// Turns a free answer into one of a question's choices, under its name; without it an answer in
+    /// other words is wrong.
+    pub sentences: Option<(String, SentenceEncoder)>,
+    /// What they compute with.
+    pub compute: Compute,
+}
+
+/// Which noise pictures are painted from. Every encoder gets the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Noise {
+    /// Every prompt has noise of its own, from this seed on: so prompts can be drawn as independent.
+    Seed(u64),
+    /// Every prompt is painted from the noise of these very seeds, one picture each.
+    Seeds(Vec<u64>),
+}
+
+impl Noise {
+    /// The seeds of a prompt's pictures.
+    fn of(&self, prompt: &Prompt, pictures: usize) -> Vec<u64> {
+        match self {
+            Self::Seed(first) => {
+                let first = first.wrapping_add(prompt.noise());
+                (0..pictures as u64)
+                    .map(|number| first.wrapping_add(number))
+                    .collect()
+            }
+            Self::Seeds(seeds) => seeds.iter().copied().take(pictures).collect(),
+        }
+    }
+
+    /// Refuses to paint `pictures` of a prompt, where there is no noise for so many.
+    fn check(&self, what: &str, pictures: usize) -> Result<()> {
+        let refused = |reason: String| Err(RunError::Settings { reason }.into());
+        let most = match self {
+            Self::Seed(_) => NOISES_EACH as usize,
+            Self::Seeds(seeds) => {
+                let twice = (1..seeds.len()).find(|i| seeds[..*i].contains(&seeds[*i]));
+                if let Some(twice) = twice {
+                    return refused(format!("the seed {} is given twice", seeds[twice]));
+                }
+                seeds.len()
+            }
+        };
+        match (1..=most).contains(&pictures) {
+            true => Ok(()),
+            false => refused(format!("{what}: expected 1 to {most}, found {pictures}")),
+        }
+    }
 }
 
 /// What a user decides about a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table4Options {
-    /// Where the prompts are from: `mini`, or `paper`.
+    /// Where the prompts are from: [`MINI`], or `paper`.
     pub scale: String,
     /// Pictures of every prompt with a negation.
     pub images_per_prompt: usize,
     /// Pictures of every prompt of TIFA.
     pub tifa_images_per_prompt: usize,
-    /// Seed of the first noise.
-    pub seed: u64,
+    /// Which noise they are painted from.
+    pub noise: Noise,
     /// How pictures are painted.
     pub sampling: SamplingSettings,
-}
-
-/// A weight file that decides the result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelUsed {
-    /// Its name.
-    pub name: String,
-    /// SHA-256 of its weights, where they are from a file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
+    /// How intervals are drawn.
+    pub bootstrap: Bootstrap,
 }
 
 /// All that decides the result, as `run.toml` has it.
@@ -91,8 +134,9 @@ pub struct Table4Settings {
     pub images_per_prompt: usize,
     /// Pictures of every prompt of TIFA.
     pub tifa_images_per_prompt: usize,
-    /// Seed of the first noise.
-    pub seed: u64,
+    /// Which noise they are painted from.
+    #[serde(flatten)]
+    pub noise: Noise,
     /// Inference steps.
     pub steps: usize,
     /// Guidance scale.
@@ -109,6 +153,11 @@ pub struct Table4Settings {
     pub batch_size: usize,
     /// Always false.
     pub safety_checker: bool,
+    /// Where and in what the models compute.
+    #[serde(flatten)]
+    pub compute: ComputeUsed,
+    /// How intervals are drawn.
+    pub bootstrap: Bootstrap,
     /// The denoising network.
     pub unet: ModelUsed,
     /// The autoencoder.
@@ -228,12 +277,7 @@ impl Table4 {
             ("pictures of a prompt", options.images_per_prompt),
             ("pictures of a TIFA prompt", options.tifa_images_per_prompt),
         ] {
-            if images == 0 || images as u64 > NOISES_EACH {
-                return Err(RunError::Settings {
-                    reason: format!("{what}: expected 1 to {NOISES_EACH}, found {images}"),
-                }
-                .into());
-            }
+            options.noise.check(what, images)?;
         }
         let slugs = encoder_slugs(names.iter().copied());
         let own = models.painter.text().clone();
@@ -340,12 +384,13 @@ impl Table4 {
             .painter
             .set_text_encoder(text)
             .map_err(negkit::Error::from)?;
-        let first = self.options.seed.wrapping_add(prompt.noise());
-        let requests: Vec<PictureRequest> = (0..self.pictures_of(prompt) as u64)
-            .map(|number| PictureRequest {
+        let seeds = self.options.noise.of(prompt, self.pictures_of(prompt));
+        let requests: Vec<PictureRequest> = seeds
+            .into_iter()
+            .map(|seed| PictureRequest {
                 prompt: prompt.text.clone(),
                 negative_prompt: String::new(),
-                seed: first.wrapping_add(number),
+                seed,
             })
             .collect();
         let painted = self
@@ -426,7 +471,7 @@ impl Table4 {
             Task::Tifa => chosen(
                 &answer.text,
                 &question.choices,
-                self.models.sentences.as_ref(),
+                self.models.sentences.as_ref().map(|(_, model)| model),
             )?,
         };
         let right = match prompt.task {
@@ -518,7 +563,7 @@ fn hashes_of_encoders(
             .painter
             .set_text_encoder(encoder.clone())
             .map_err(negkit::Error::from)?;
-        used.push(model_used(name, &encoder.info().weights)?);
+        used.push(ModelUsed::new(name, &encoder.info().weights)?);
     }
     models
         .painter
@@ -545,7 +590,7 @@ fn settings(
         prompts_sha256: prompts::digest(prompts)?,
         images_per_prompt: options.images_per_prompt,
         tifa_images_per_prompt: options.tifa_images_per_prompt,
-        seed: options.seed,
+        noise: options.noise.clone(),
         steps: sampling.steps,
         guidance_scale: sampling.guidance_scale,
         scheduler: scheduler.name().to_owned(),
@@ -554,52 +599,14 @@ fn settings(
         eta: sampling.eta,
         batch_size: sampling.batch_size,
         safety_checker: false,
-        unet: model_used(&models.name, models.painter.unet_weights())?,
-        vae: model_used(&models.name, models.painter.vae_weights())?,
+        compute: ComputeUsed::from(&models.compute),
+        bootstrap: options.bootstrap,
+        unet: ModelUsed::new(&models.name, models.painter.unet_weights())?,
+        vae: ModelUsed::new(&models.name, models.painter.vae_weights())?,
         text_encoders,
-        answerer: model_used(&answerer.name, &answerer.weights)?,
+        answerer: ModelUsed::new(&answerer.name, &answerer.weights)?,
         sentences: sentences
-            .map(|model| model_used("sentence encoder", model.weights()))
+            .map(|(name, model)| ModelUsed::new(name, model.weights()))
             .transpose()?,
     })
-}
-
-fn model_used(name: &str, weights: &WeightsSource) -> Result<ModelUsed> {
-    let sha256 = weights.sha256().map_err(negkit::Error::from)?;
-    Ok(ModelUsed {
-        name: name.to_owned(),
-        sha256: sha256.map(str::to_owned),
-    })
-}
-
-/// The sentence encoder in the place that scores have for it.
-struct ByMeaning<'a>(&'a SentenceEncoder);
-
-impl ChoiceMatcher for ByMeaning<'_> {
-    type Error = SbertError;
-
-    fn nearest(&self, answer: &str, choices: &[String]) -> std::result::Result<usize, SbertError> {
-        let choices: Vec<&str> = choices.iter().map(String::as_str).collect();
-        Ok(self.0.nearest(answer, &choices)?.index)
-    }
-}
-
-/// The choice that an answer stands for.
-fn chosen(
-    answer: &str,
-    choices: &[String],
-    sentences: Option<&SentenceEncoder>,
-) -> Result<Option<String>> {
-    let Some(sentences) = sentences else {
-        let same = choices.iter().find(|choice| *choice == answer);
-        return Ok(same.cloned());
-    };
-    match choose(answer, choices, &ByMeaning(sentences)) {
-        Ok(choice) => Ok(Some(choice.to_owned())),
-        Err(ChooseError::Matcher(error)) => Err(error.into()),
-        Err(error) => Err(RunError::Settings {
-            reason: error.to_string(),
-        }
-        .into()),
-    }
 }

@@ -20,6 +20,7 @@ mod marker;
 mod table;
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use negkit_data::{DataError, open_picture};
 use negkit_image::{Mask, Rle};
@@ -34,7 +35,7 @@ pub use data::{
 pub use finals::finals;
 pub use marker::{ClipSegMarker, Marked, PhraseMarker};
 
-use crate::{Plan, RunError, RunFolder, Shard, Worked};
+use crate::{ComputeUsed, ModelUsed, Plan, RunError, RunFolder, Shard, Worked};
 
 /// The name of the table in `run.toml`.
 pub const TABLE: &str = "table5";
@@ -128,15 +129,6 @@ pub enum Table5Error {
 /// The result of making Table 5.
 pub type Result<T> = std::result::Result<T, Table5Error>;
 
-/// A model or an encoder, and the file that it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelId {
-    /// What the table calls it.
-    pub name: String,
-    /// SHA-256 of its weights, where they come from a file.
-    pub sha256: Option<String>,
-}
-
 /// At which size the table is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,18 +144,19 @@ pub enum Scale {
 pub struct Settings {
     /// Drawn scenes or photos.
     pub scale: Scale,
-    /// What the model computes in, such as `f32`.
-    pub dtype: String,
+    /// Where and in what the model computes.
+    #[serde(flatten)]
+    pub compute: ComputeUsed,
     /// Where scores are reported; all 49 thresholds are counted. The nearest of them is taken.
     pub threshold: f64,
     /// Words of which a RefCOCOg expression must have one.
     pub words: Vec<String>,
     /// CLIPSeg.
-    pub model: ModelId,
+    pub model: ModelUsed,
     /// How intervals are drawn.
     pub bootstrap: Bootstrap,
     /// The text encoders, in the order of the table.
-    pub encoders: Vec<ModelId>,
+    pub encoders: Vec<ModelUsed>,
     /// The files that phrases and truth are from.
     pub datasets: Vec<DatasetFiles>,
 }
@@ -179,7 +172,7 @@ impl Settings {
             return Err(Table5Error::NoEncoders);
         }
         for (index, encoder) in self.encoders.iter().enumerate() {
-            let same = |other: &ModelId| other.name == encoder.name;
+            let same = |other: &ModelUsed| other.name == encoder.name;
             if self.encoders[..index].iter().any(same) {
                 return Err(Table5Error::SameName {
                     name: encoder.name.clone(),
@@ -228,6 +221,17 @@ pub struct EncoderRecord {
     pub phrasecut: PixelCounts,
 }
 
+/// How much a run has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Table5Calls {
+    /// Pictures, each encoded once.
+    pub pictures: usize,
+    /// Phrases, each encoded once by every text encoder.
+    pub phrases: usize,
+    /// Masks, each decoded once: every phrase with every encoder.
+    pub masks: usize,
+}
+
 /// A run of Table 5 that is ready to begin.
 #[derive(Debug, Clone)]
 pub struct Table5 {
@@ -268,10 +272,35 @@ impl Table5 {
         Ok(Plan::new(TABLE, &self.settings, items)?)
     }
 
-    /// Pictures to encode, and phrases to decode for each encoder.
-    pub fn sizes(&self) -> (usize, usize) {
-        let phrases = self.pictures.iter().map(|picture| picture.phrases.len());
-        (self.pictures.len(), phrases.sum())
+    /// How much the pictures of a shard have to do that `is_to_do`.
+    pub fn calls(&self, is_to_do: impl Fn(usize) -> bool) -> Table5Calls {
+        let mut calls = Table5Calls {
+            pictures: 0,
+            phrases: 0,
+            masks: 0,
+        };
+        for (_, picture) in (self.pictures.iter().enumerate()).filter(|(at, _)| is_to_do(*at)) {
+            calls.pictures += 1;
+            calls.phrases += picture.phrases.len();
+            calls.masks += picture.phrases.len() * self.settings.encoders.len();
+        }
+        calls
+    }
+
+    /// How long a picture takes: the first one and the last one are marked and counted, and
+    /// forgotten.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn measure(&self, marker: &mut dyn PhraseMarker) -> Result<Duration> {
+        let ends = [self.pictures.first(), self.pictures.last()];
+        let begun = Instant::now();
+        let mut done = 0;
+        for picture in ends.into_iter().flatten() {
+            self.count(picture, marker)?;
+            done += 1;
+        }
+        Ok(begun.elapsed() / done.max(1))
     }
 
     /// Marks and counts the pictures of a shard that have no record yet.

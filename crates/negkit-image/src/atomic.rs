@@ -6,6 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
+/// What the names of temporary files begin and end with.
+const PARTIAL: (&str, &str) = (".negkit-", ".partial");
+
+/// Whether a file of that name is what [`write_atomic`] leaves in a folder when its process is killed:
+/// of no use to anybody, once that process is gone.
+pub fn is_partial(name: &str) -> bool {
+    name.starts_with(PARTIAL.0) && name.ends_with(PARTIAL.1)
+}
+
 /// Writes a file so that a reader sees the old content or the new, never half of it.
 ///
 /// The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
@@ -24,7 +33,7 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
 
 fn write_and_rename(path: &Path, folder: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".negkit-").suffix(".partial");
+    builder.prefix(PARTIAL.0).suffix(PARTIAL.1);
     // Temporary files are private by default; this one becomes the result, so the usual mode is
     // asked for, from which the system takes off the user's mask.
     #[cfg(unix)]

@@ -38,7 +38,7 @@ mod preprocess;
 mod resize;
 mod sheet;
 
-pub use atomic::write_atomic;
+pub use atomic::{is_partial, write_atomic};
 pub use crop::crop_box_pil;
 pub use decode::{Limits, decode_rgb, open_rgb};
 pub use error::Error;

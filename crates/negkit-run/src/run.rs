@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use negkit_image::{write_atomic, write_png};
+use negkit_image::{is_partial, write_atomic, write_png};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +163,11 @@ impl RunFolder {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let _lock = WorkLock::take(&self.root, shard)?;
+        if shard.is_whole() {
+            // Nobody else writes here now.
+            sweep(&self.root, false)?;
+            sweep(&self.root.join(PICTURES), true)?;
+        }
         let mut records = RecordFile::open(self.root.join(shard.file(RECORDS, "jsonl")))?;
         let found = found(&self.root, &self.plan)?;
         for line in found.values() {
@@ -287,6 +292,21 @@ impl RunFolder {
             let _ = file.write_all(line.as_bytes());
         }
     }
+}
+
+/// Takes away the halves of files that a killed run left.
+fn sweep(folder: &Path, and_below: bool) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(|source| EvalError::read(folder, source))?;
+    for entry in entries {
+        let entry = entry.map_err(|source| EvalError::read(folder, source))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        if is_partial(&name.to_string_lossy()) {
+            fs::remove_file(&path).map_err(|source| EvalError::write(&path, source))?;
+        } else if and_below && path.is_dir() {
+            sweep(&path, true)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a folder that holds something else than a run.

@@ -217,6 +217,11 @@ impl ReplayAnswerer {
         self.len() == 0
     }
 
+    /// The keys of the pictures that something is stored about, in no order.
+    pub fn pictures(&self) -> impl Iterator<Item = &str> {
+        self.pictures.keys().map(String::as_str)
+    }
+
     /// The answer to a question about the picture of that key.
     ///
     /// # Errors

@@ -4,22 +4,25 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::{Args, ValueEnum};
-use indicatif::HumanDuration;
+use clap::Args;
 use negkit::diffusion::scheduler::SchedulerKind;
 use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings};
 use negkit::mini;
 use negkit::txt2img::{NamedEncoder, own_side};
 use negkit::{ClipSize, Models, is_own_encoder};
 use negkit_eval::table4::{
-    Prompt, Table4, Table4Models, Table4Options, finals, mini_prompts, paper_prompts, some,
+    MINI, Noise, Prompt, Table4, Table4Models, Table4Options, finals, mini_prompts, paper_prompts,
+    some,
 };
 use negkit_eval::{RunFolder, Shard};
+use negkit_metrics::Bootstrap;
 
-use super::report;
+use super::{Scale, report, report_left, report_outlook};
 use crate::args::{ComputeArgs, HubArgs, models};
 use crate::progress;
 
+/// Pictures of every prompt with a negation, where nothing is said.
+const PICTURES: usize = 5;
 /// Stable Diffusion at the paper's scale, where none is named.
 const PAPER_MODEL: &str = "sd-1.4";
 /// The answerer at the paper's scale; which one the paper has is not known.
@@ -68,15 +71,19 @@ pub struct Table4Args {
     /// words of the choices.
     #[arg(long, value_name = "MODEL")]
     sentence_encoder: Option<String>,
-    /// Pictures of every prompt with a negation.
-    #[arg(long, short = 'n', default_value_t = 5)]
-    images_per_prompt: usize,
+    /// Pictures of every prompt with a negation. If not given 5, or as many as --seeds.
+    #[arg(long, short = 'n')]
+    images_per_prompt: Option<usize>,
     /// Pictures of every prompt of TIFA.
     #[arg(long, default_value_t = 1)]
     tifa_images_per_prompt: usize,
     /// Seed of the first noise; every prompt has a thousand of its own.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    #[arg(long, default_value_t = 0, value_parser = seed())]
     seed: u64,
+    /// Seeds, separated by commas, that every prompt is painted from: one picture each. Prompts then
+    /// share their noise, as in other tools, where otherwise each has its own.
+    #[arg(long, value_delimiter = ',', value_parser = seed(), conflicts_with = "seed")]
+    seeds: Vec<u64>,
     /// Inference steps; 50 if not given, 20 for the small model.
     #[arg(long)]
     steps: Option<usize>,
@@ -93,6 +100,9 @@ pub struct Table4Args {
     /// At most so many prompts of each score, from everywhere in the list.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// How often prompts are drawn for the intervals.
+    #[arg(long, default_value_t = Bootstrap::default().resamples)]
+    resamples: usize,
     /// Do the I-th of N parts only, such as 2/4; in the same folder, or to be merged later.
     #[arg(long, default_value = "1/1", value_name = "I/N")]
     shard: Shard,
@@ -105,37 +115,29 @@ pub struct Table4Args {
     hub: HubArgs,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Scale {
-    Mini,
-    Paper,
-}
-
-impl Scale {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mini => "mini",
-            Self::Paper => "paper",
-        }
-    }
-
-    /// What is taken at the paper's scale where nothing is named.
-    fn paper(self, name: &'static str) -> Option<&'static str> {
-        (self == Self::Paper).then_some(name)
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &Table4Args) -> anyhow::Result<()> {
     let prompts = prompts(args)?;
     let models = models(&args.compute, &args.hub)?;
     let (models, sampling) = open(args, &models)?;
+    let (noise, images) = match args.seeds.as_slice() {
+        [] => (Noise::Seed(args.seed), PICTURES),
+        seeds => (Noise::Seeds(seeds.to_vec()), seeds.len()),
+    };
+    let scale = match args.scale {
+        Scale::Mini => MINI,
+        Scale::Paper => "paper",
+    };
     let options = Table4Options {
-        scale: args.scale.name().to_owned(),
-        images_per_prompt: args.images_per_prompt,
+        scale: scale.to_owned(),
+        images_per_prompt: args.images_per_prompt.unwrap_or(images),
         tifa_images_per_prompt: args.tifa_images_per_prompt,
-        seed: args.seed,
+        noise,
         sampling,
+        bootstrap: Bootstrap {
+            resamples: args.resamples,
+            ..Bootstrap::default()
+        },
     };
     let mut table = Table4::new(models, prompts, options)?;
     if args.dry_run {
@@ -144,16 +146,14 @@ pub fn run(args: &Table4Args) -> anyhow::Result<()> {
     let run = RunFolder::open(&args.out, table.plan().clone())?;
     let worked = table.run(&run, args.shard)?;
     if worked.left > 0 {
-        writeln!(
-            io::stdout(),
-            "{} items done, {} left for other shards; the last one in this folder writes the table, \
-             and `negkit eval merge` that of several folders",
-            worked.done,
-            worked.left
-        )?;
-        return Ok(());
+        return report_left(worked);
     }
     report(&run, &finals(&run)?.table)
+}
+
+/// TOML has no larger numbers.
+fn seed() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=i64::MAX as u64)
 }
 
 fn prompts(args: &Table4Args) -> anyhow::Result<Vec<Prompt>> {
@@ -194,7 +194,7 @@ fn open(args: &Table4Args, models: &Models) -> anyhow::Result<(Table4Models, Sam
     let sentences = args.sentence_encoder.as_deref();
     let sentences = sentences.or(args.scale.paper(PAPER_SENTENCES));
     let sentences = sentences
-        .map(|spec| models.sentence_encoder(spec))
+        .map(|spec| Ok::<_, negkit::Error>((spec.to_owned(), models.sentence_encoder(spec)?)))
         .transpose()?;
     spinner.finish_and_clear();
     let usual = SamplingSettings::default();
@@ -218,6 +218,7 @@ fn open(args: &Table4Args, models: &Models) -> anyhow::Result<(Table4Models, Sam
         encoders,
         answerer,
         sentences,
+        compute: models.compute().clone(),
     };
     Ok((models, sampling))
 }
@@ -225,25 +226,13 @@ fn open(args: &Table4Args, models: &Models) -> anyhow::Result<(Table4Models, Sam
 fn dry_run(args: &Table4Args, table: &mut Table4) -> anyhow::Result<()> {
     let outlook = RunFolder::outlook(&args.out, table.plan(), args.shard)?;
     let calls = table.calls(|position| args.shard.holds(position));
-    let each = match outlook.each {
-        Some(each) => each,
-        None => table.measure()?,
-    };
-    let left = outlook.items - outlook.done;
-    let mut out = io::stdout().lock();
     writeln!(
-        out,
-        "shard {}: {} items (a prompt with an encoder), {} done, {left} left\n\
-         in all {} pictures of {} steps, {} questions\n\
-         about {} left, at {:.2} s an item",
-        args.shard,
-        outlook.items,
-        outlook.done,
+        io::stdout(),
+        "{} pictures of {} steps, {} questions",
         calls.pictures,
         calls.steps / calls.pictures.max(1),
         calls.questions,
-        HumanDuration(each.mul_f64(left as f64)),
-        each.as_secs_f64()
     )?;
-    Ok(())
+    let item = "a prompt with an encoder";
+    report_outlook(args.shard, item, &outlook, || Ok(table.measure()?))
 }

@@ -4,8 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
-use indicatif::HumanDuration;
+use clap::Args;
 use negkit::mini::{self, ModelChoice};
 use negkit::txt2img::NamedEncoder;
 use negkit::{ClipSize, Models, is_own_encoder};
@@ -13,14 +12,15 @@ use negkit_data::WordList;
 use negkit_data::phrasecut::Split;
 use negkit_data::refcoco::Splitter;
 use negkit_eval::table5::{
-    ClipSegMarker, Dataset, DatasetSource, ModelId, PAPER_THRESHOLD, PaperFolder, Scale, Settings,
-    Table5, Table5Data, WorldCounts, finals, write_world,
+    self, ClipSegMarker, Dataset, DatasetSource, PAPER_THRESHOLD, PaperFolder, Settings, Table5,
+    Table5Data, WorldCounts, finals, write_world,
 };
-use negkit_eval::{RunFolder, Shard};
+use negkit_eval::{ComputeUsed, ModelUsed, RunFolder, Shard};
 use negkit_metrics::Bootstrap;
 use negkit_mini::recipe::SEGMENTATION_SIDE;
 
-use crate::args::{ComputeArgs, HubArgs, models};
+use super::{Scale, report, report_left, report_outlook};
+use crate::args::{ComputeArgs, DatasetArg, HubArgs, models, parse_split};
 use crate::progress;
 
 /// CLIPSeg at the paper's scale, where none is named.
@@ -39,7 +39,7 @@ pub struct Table5Args {
     /// mini: drawn scenes (written into .world of the run's folder) and the small models. paper: the
     /// published datasets in --data and CLIPSeg's published weights.
     #[arg(long, default_value = "mini")]
-    scale: ScaleArg,
+    scale: Scale,
     /// At the paper's scale, the folder with phrasecut (or VGPhraseCut_v0), refcocog and train2014.
     /// `negkit data check` says what of it is there.
     #[arg(long, value_name = "FOLDER", required_if_eq("scale", "paper"))]
@@ -89,7 +89,8 @@ pub struct Table5Args {
     /// Do the I-th of N parts only, such as 2/4; in the same folder, or to be merged later.
     #[arg(long, default_value = "1/1", value_name = "I/N")]
     shard: Shard,
-    /// Say what would be done, and how long it takes if some of it was done before.
+    /// Say what would be done and how long it takes, measured on what was done or on two pictures. At
+    /// scale mini the scenes are drawn all the same.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -98,35 +99,9 @@ pub struct Table5Args {
     hub: HubArgs,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ScaleArg {
-    Mini,
-    Paper,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DatasetArg {
-    Phrasecut,
-    Refcocog,
-}
-
-impl DatasetArg {
-    fn dataset(self) -> Dataset {
-        match self {
-            Self::Phrasecut => Dataset::PhraseCut,
-            Self::Refcocog => Dataset::RefCocog,
-        }
-    }
-}
-
 fn parse_threshold(text: &str) -> Result<f32, String> {
     let threshold = text.parse().ok().filter(|p| (0. ..=1.).contains(p));
     threshold.ok_or_else(|| "expected a number from 0 to 1".to_owned())
-}
-
-fn parse_split(text: &str) -> Result<Split, String> {
-    let split = Split::ALL.into_iter().find(|split| split.name() == text);
-    split.ok_or_else(|| "expected train, val, test or miniv".to_owned())
 }
 
 fn parse_splitter(text: &str) -> Result<Splitter, String> {
@@ -142,11 +117,7 @@ pub fn run(args: &Table5Args) -> anyhow::Result<()> {
     let data = Table5Data::open(&sources(args)?, &words, args.pictures)?;
     spinner.set_message("loading the models");
     let models = models(&args.compute, &args.hub)?;
-    let named = match (&args.model, args.scale) {
-        (Some(model), _) => Some(model.as_str()),
-        (None, ScaleArg::Paper) => Some(PAPER_MODEL),
-        (None, ScaleArg::Mini) => None,
-    };
+    let named = args.model.as_deref().or(args.scale.paper(PAPER_MODEL));
     let chosen = models.choose(named, mini::CLIPSEG)?;
     let model = models.clipseg(chosen.spec(), args.clip.as_deref())?;
     let encoders = encoders(args, &models, &chosen)?;
@@ -155,22 +126,22 @@ pub fn run(args: &Table5Args) -> anyhow::Result<()> {
         .iter()
         .map(|(name, encoder)| {
             let weights = &encoder.as_ref().unwrap_or(model.text()).info().weights;
-            model_id(name, weights.sha256()?)
+            ModelUsed::new(name, weights)
         })
-        .collect::<anyhow::Result<_>>()?;
+        .collect::<Result<_, _>>()?;
     let threshold = args.threshold.unwrap_or(match chosen.mini() {
         Some(_) => chosen.mask_threshold(),
         None => PAPER_THRESHOLD,
     });
     let settings = Settings {
         scale: match args.scale {
-            ScaleArg::Mini => Scale::Mini,
-            ScaleArg::Paper => Scale::Paper,
+            Scale::Mini => table5::Scale::Mini,
+            Scale::Paper => table5::Scale::Paper,
         },
-        dtype: models.compute().dtype.as_str().to_owned(),
+        compute: ComputeUsed::from(models.compute()),
         threshold: hundredths(threshold),
         words: words.words().to_vec(),
-        model: model_id(chosen.name(), model.weights().sha256()?)?,
+        model: ModelUsed::new(chosen.name(), model.weights())?,
         bootstrap: Bootstrap {
             resamples: args.resamples,
             ..Bootstrap::default()
@@ -180,38 +151,23 @@ pub fn run(args: &Table5Args) -> anyhow::Result<()> {
     };
     let table = Table5::new(settings, data)?;
     spinner.finish_and_clear();
+    let mut marker = ClipSegMarker::new(model, encoders);
     if args.dry_run {
-        return dry_run(args, &table);
+        return dry_run(args, &table, &mut marker);
     }
     let run = RunFolder::open(&args.out, table.plan()?)?;
-    let worked = table.run(&run, args.shard, &mut ClipSegMarker::new(model, encoders))?;
-    let mut out = io::stdout().lock();
+    let worked = table.run(&run, args.shard, &mut marker)?;
     if worked.left > 0 {
-        writeln!(
-            out,
-            "{} pictures done, {} left for other shards; the last one in this folder writes the \
-             table, and `negkit eval merge` that of several folders",
-            worked.done, worked.left
-        )?;
-        return Ok(());
+        return report_left(worked);
     }
     let found = finals(&run)?;
     run.write_finals(&found)?;
-    writeln!(out, "{}", found.table)?;
-    writeln!(out, "{}", run.path().join("table.md").display())?;
-    Ok(())
+    report(&run, &found.table)
 }
 
 /// As `run.toml` shows it: 0.3, not the nearest f32.
 fn hundredths(threshold: f32) -> f64 {
     (f64::from(threshold) * 100.).round() / 100.
-}
-
-fn model_id(name: &str, sha256: Option<&str>) -> anyhow::Result<ModelId> {
-    Ok(ModelId {
-        name: name.to_owned(),
-        sha256: sha256.map(str::to_owned),
-    })
 }
 
 fn encoders(
@@ -232,17 +188,17 @@ fn encoders(
 fn sources(args: &Table5Args) -> anyhow::Result<Vec<DatasetSource>> {
     let wanted = |dataset| args.only.is_none_or(|only| only.dataset() == dataset);
     match (args.scale, &args.data) {
-        (ScaleArg::Mini, None) => {
+        (Scale::Mini, None) => {
             let world = drawn(&args.out)?;
             let all = write_world(&world, SEGMENTATION_SIDE, WorldCounts::default())?;
             Ok(all.into_iter().filter(|s| wanted(s.dataset())).collect())
         }
-        (ScaleArg::Mini, Some(_)) => {
+        (Scale::Mini, Some(_)) => {
             anyhow::bail!(
                 "--scale mini draws its own scenes: leave out --data, or take --scale paper"
             )
         }
-        (ScaleArg::Paper, data) => {
+        (Scale::Paper, data) => {
             let data = data.as_ref().context("--scale paper needs --data FOLDER")?;
             let folder = PaperFolder::new(data);
             let mut found = Vec::new();
@@ -266,34 +222,19 @@ fn drawn(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn dry_run(args: &Table5Args, table: &Table5) -> anyhow::Result<()> {
+fn dry_run(args: &Table5Args, table: &Table5, marker: &mut ClipSegMarker) -> anyhow::Result<()> {
     let outlook = RunFolder::outlook(&args.out, &table.plan()?, args.shard)?;
-    let (pictures, phrases) = table.sizes();
+    let calls = table.calls(|position| args.shard.holds(position));
     let encoders = args.text_encoders.len();
-    let mut out = io::stdout().lock();
     writeln!(
-        out,
-        "{pictures} pictures are encoded once each, and {phrases} phrases decoded with each of \
-         {encoders} encoders: {} masks",
-        phrases * encoders
+        io::stdout(),
+        "{} pictures are encoded once each, {} phrases once with each of {encoders} encoders, and {} \
+         masks decoded",
+        calls.pictures,
+        calls.phrases,
+        calls.masks
     )?;
-    let left = outlook.items - outlook.done;
-    writeln!(
-        out,
-        "shard {}: {} pictures, {} done, {left} left",
-        args.shard, outlook.items, outlook.done
-    )?;
-    match outlook.each {
-        Some(each) => writeln!(
-            out,
-            "about {} left, at {:.2} s a picture so far",
-            HumanDuration(each.mul_f64(left as f64)),
-            each.as_secs_f64()
-        )?,
-        None => writeln!(
-            out,
-            "how long that takes is not known before a first picture is done in this folder"
-        )?,
-    }
-    Ok(())
+    report_outlook(args.shard, "a picture", &outlook, || {
+        Ok(table.measure(marker)?)
+    })
 }

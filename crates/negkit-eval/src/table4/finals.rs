@@ -9,14 +9,11 @@ use negkit_metrics::{
 };
 use serde::Serialize;
 
-use super::{TABLE, Table4Record, Table4Settings, Task};
+use super::{MINI, Noise, TABLE, Table4Record, Table4Settings, Task};
+use crate::agreement::{self, Comparison, Frame, difference};
+use crate::csv_field::csv_field;
+use crate::paper::PaperRow;
 use crate::{Finals, Result, RunError, RunFolder};
-
-/// Table 4 of the paper: a row's name in it, TIFA and Neg Score.
-type PaperRow = (&'static str, f64, f64);
-const PAPER_STOCK: PaperRow = ("SD-1.4", 0.786, 0.295);
-const PAPER_CONCLIP: PaperRow = ("SD-1.4 + CoN-CLIP", 0.783, 0.243);
-const PAPER_NEGATIONCLIP: PaperRow = ("SD-1.4 + NegationCLIP", 0.790, 0.449);
 
 #[derive(Serialize)]
 struct Summary {
@@ -25,6 +22,8 @@ struct Summary {
     /// The encoder that the others are compared with.
     baseline: String,
     encoders: Vec<EncoderSummary>,
+    /// The differences to the baseline beside the paper's.
+    agreement: Vec<Comparison>,
 }
 
 #[derive(Serialize)]
@@ -33,11 +32,11 @@ struct EncoderSummary {
     neg_score: Interval,
     affirmed: Interval,
     negated: Interval,
-    neg_score_by_kind: BTreeMap<String, f64>,
-    neg_score_by_word: BTreeMap<String, f64>,
+    neg_score_by_kind: BTreeMap<String, Part>,
+    neg_score_by_word: BTreeMap<String, Part>,
     tifa: Interval,
     tifa_deviation: Option<f64>,
-    tifa_by_type: BTreeMap<String, f64>,
+    tifa_by_type: BTreeMap<String, Part>,
     /// Prompts whose end did not fit the encoder.
     truncated_prompts: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,11 +45,27 @@ struct EncoderSummary {
     paper: Option<Paper>,
 }
 
+/// A score of some of the prompts, or of some of the questions.
+#[derive(Serialize)]
+struct Part {
+    #[serde(flatten)]
+    score: Interval,
+    /// Prompts, or for TIFA questions, that it is of.
+    items: usize,
+}
+
+/// The paper's numbers.
 #[derive(Serialize)]
 struct Paper {
-    row: &'static str,
     tifa: f64,
     neg_score: f64,
+}
+
+impl Paper {
+    fn of(encoder: &str) -> Option<Self> {
+        let (tifa, neg_score) = PaperRow::of(encoder)?.pictures();
+        Some(Self { tifa, neg_score })
+    }
 }
 
 /// Differences to the baseline on the same prompts and noise.
@@ -97,21 +112,24 @@ fn from_records(settings: Table4Settings, records: &[Table4Record]) -> Result<Fi
     let baseline = baseline.unwrap_or(0);
     let all: Vec<Own<'_>> = names.iter().map(|name| own(records, name)).collect();
     let mut encoders = Vec::with_capacity(names.len());
+    let bootstrap = settings.bootstrap;
     for (index, name) in names.iter().enumerate() {
-        let against = (index != baseline).then(|| against(&all[baseline], &all[index]));
-        encoders.push(encoder_summary(name, &all[index], against.transpose()?)?);
+        let against = (index != baseline).then(|| against(&all[baseline], &all[index], &bootstrap));
+        let against = against.transpose()?;
+        encoders.push(encoder_summary(name, &all[index], against, &bootstrap)?);
     }
     let summary = Summary {
         table: TABLE,
         baseline: names[baseline].clone(),
         settings,
+        agreement: agreement(&encoders, &names[baseline]),
         encoders,
     };
     let json = serde_json::to_value(&summary).map_err(|error| RunError::Settings {
         reason: error.to_string(),
     })?;
     Ok(Finals {
-        csv: csv(&summary),
+        csv: summary_csv(&summary),
         table: table(&summary),
         summary: json,
     })
@@ -156,12 +174,16 @@ fn answers(record: &Table4Record) -> Vec<NegAnswers> {
         .collect()
 }
 
-fn encoder_summary(name: &str, own: &Own<'_>, against: Option<Against>) -> Result<EncoderSummary> {
-    let bootstrap = Bootstrap::default();
+fn encoder_summary(
+    name: &str,
+    own: &Own<'_>,
+    against: Option<Against>,
+    bootstrap: &Bootstrap,
+) -> Result<EncoderSummary> {
     let by_prompt: Vec<Vec<NegAnswers>> = own.neg.iter().map(|record| answers(record)).collect();
     let score = neg_score(&by_prompt)?;
-    let intervals = score.intervals(&bootstrap)?;
-    let tifa = TifaReport::new(&own.tifa, &bootstrap)?;
+    let intervals = score.intervals(bootstrap)?;
+    let tifa = TifaReport::new(&own.tifa, bootstrap)?;
     let scored = || own.neg.iter().zip(&score.prompts);
     let by_kind = scored().filter_map(|(record, score)| Some((record.kind.clone()?, score.score)));
     let by_word = scored().map(|(record, score)| (negation_word(&record.prompt), score.score));
@@ -171,25 +193,26 @@ fn encoder_summary(name: &str, own: &Own<'_>, against: Option<Against>) -> Resul
         neg_score: intervals.score,
         affirmed: intervals.affirmed,
         negated: intervals.negated,
-        neg_score_by_kind: means(by_kind),
-        neg_score_by_word: means(by_word),
+        neg_score_by_kind: parts(by_kind, bootstrap)?,
+        neg_score_by_word: parts(by_word, bootstrap)?,
         tifa: tifa.average,
         tifa_deviation: tifa.deviation,
         tifa_by_type: types
-            .map(|(name, score)| (name.clone(), score.accuracy.estimate))
+            .map(|(name, found)| {
+                let part = Part {
+                    score: found.accuracy,
+                    items: found.questions,
+                };
+                (name.clone(), part)
+            })
             .collect(),
         truncated_prompts: own.truncated,
         against_baseline: against,
-        paper: paper_row(name).map(|(row, tifa, neg_score)| Paper {
-            row,
-            tifa,
-            neg_score,
-        }),
+        paper: Paper::of(name),
     })
 }
 
-fn against(baseline: &Own<'_>, own: &Own<'_>) -> Result<Against> {
-    let bootstrap = Bootstrap::default();
+fn against(baseline: &Own<'_>, own: &Own<'_>, bootstrap: &Bootstrap) -> Result<Against> {
     let pairs = |part: fn(NegAnswers) -> bool| {
         let values = |own: &Own<'_>| -> Vec<ItemValue<String, u64>> {
             own.neg
@@ -203,10 +226,10 @@ fn against(baseline: &Own<'_>, own: &Own<'_>) -> Result<Against> {
     let tifa = PairedScores::new(picture_scores(&baseline.tifa), picture_scores(&own.tifa))?;
     let over = MeanOver::Clusters;
     Ok(Against {
-        neg_score: both.bootstrap(over, &bootstrap)?,
-        affirmed: pairs(|answers| answers.affirmed)?.bootstrap(over, &bootstrap)?,
-        negated: pairs(|answers| answers.negated)?.bootstrap(over, &bootstrap)?,
-        tifa: tifa.bootstrap(over, &bootstrap)?,
+        neg_score: both.bootstrap(over, bootstrap)?,
+        affirmed: pairs(|answers| answers.affirmed)?.bootstrap(over, bootstrap)?,
+        negated: pairs(|answers| answers.negated)?.bootstrap(over, bootstrap)?,
+        tifa: tifa.bootstrap(over, bootstrap)?,
         mcnemar: both.mcnemar()?,
     })
 }
@@ -223,16 +246,24 @@ fn values(record: &Table4Record, part: fn(NegAnswers) -> bool) -> Vec<ItemValue<
         .collect()
 }
 
-fn means(values: impl Iterator<Item = (String, f64)>) -> BTreeMap<String, f64> {
-    let mut sums: BTreeMap<String, (f64, usize)> = BTreeMap::new();
+/// The mean of every label's values.
+fn parts(
+    values: impl Iterator<Item = (String, f64)>,
+    bootstrap: &Bootstrap,
+) -> Result<BTreeMap<String, Part>> {
+    let mut by_label: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (label, value) in values {
-        let sum = sums.entry(label).or_default();
-        sum.0 += value;
-        sum.1 += 1;
+        by_label.entry(label).or_default().push(value);
     }
-    let means = sums.into_iter();
-    means
-        .map(|(label, (sum, count))| (label, sum / count as f64))
+    let parts = by_label.into_iter();
+    parts
+        .map(|(label, values)| {
+            let part = Part {
+                score: bootstrap.mean(&values)?,
+                items: values.len(),
+            };
+            Ok((label, part))
+        })
         .collect()
 }
 
@@ -248,23 +279,35 @@ fn negation_word(prompt: &str) -> String {
     found.unwrap_or("other").to_owned()
 }
 
-/// The paper's row of an encoder: of the encoder itself, not of its ablations.
-fn paper_row(name: &str) -> Option<PaperRow> {
-    if negkit::is_own_encoder(name) {
-        return Some(PAPER_STOCK);
+/// Every difference to the baseline that the paper has too.
+fn agreement(encoders: &[EncoderSummary], baseline: &str) -> Vec<Comparison> {
+    let Some(base) = Paper::of(baseline) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for encoder in encoders {
+        let (Some(found), Some(paper)) = (&encoder.against_baseline, &encoder.paper) else {
+            continue;
+        };
+        let name = &encoder.text_encoder;
+        let is_claim = PaperRow::of(name) == Some(PaperRow::NegationClip)
+            && PaperRow::of(baseline) == Some(PaperRow::Stock);
+        for (measure, paper, found) in [
+            (
+                "Neg Score",
+                paper.neg_score - base.neg_score,
+                &found.neg_score,
+            ),
+            ("TIFA", paper.tifa - base.tifa, &found.tifa),
+        ] {
+            let one = Comparison::new(name.clone(), measure.into(), paper, found.difference);
+            all.push(Comparison { is_claim, ..one });
+        }
     }
-    let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    let letters: String = file.chars().filter(|c| c.is_alphanumeric()).collect();
-    let letters = letters.to_lowercase();
-    let ablation = ["p1", "p2"].iter().any(|end| letters.ends_with(end));
-    match &*letters {
-        letters if letters.contains("conclip") => Some(PAPER_CONCLIP),
-        letters if letters.contains("negationclip") && !ablation => Some(PAPER_NEGATIONCLIP),
-        _ => None,
-    }
+    all
 }
 
-fn csv(summary: &Summary) -> String {
+fn summary_csv(summary: &Summary) -> String {
     let mut text = String::from("text_encoder,score,estimate,low,high,difference,difference_low,");
     text.push_str("difference_high,p_value,paper\n");
     for encoder in &summary.encoders {
@@ -297,7 +340,7 @@ fn csv(summary: &Summary) -> String {
             ),
         ];
         for (score, value, difference, paper) in rows {
-            let name = quoted(&encoder.text_encoder);
+            let name = csv_field(&encoder.text_encoder);
             let (estimate, low, high) = (value.estimate, value.low, value.high);
             let _ = write!(text, "{name},{score},{estimate},{low},{high},");
             match difference {
@@ -315,22 +358,14 @@ fn csv(summary: &Summary) -> String {
     text
 }
 
-/// A field of CSV.
-fn quoted(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
-}
-
 fn table(summary: &Summary) -> String {
     let settings = &summary.settings;
     let mut text = String::from("# Table 4: pictures, text encoder swapped\n\n");
     let _ = writeln!(
         text,
         "Scale {}: {} prompts with a negation, {} pictures of each; {} prompts of TIFA, {} of each. \
-         {} steps of {}, guidance {}, seed {}, {} x {} pixels; answers by {}. The safety checker is \
-         off. In brackets 95 % bootstrap intervals over prompts.\n",
+         {} steps of {}, guidance {}, {}, {} x {} pixels, {} on {}; answers by {}{}. The safety \
+         checker is off. In brackets {:.0} % bootstrap intervals over prompts ({} resamples).\n",
         settings.scale,
         settings.neg_prompts,
         settings.images_per_prompt,
@@ -339,11 +374,25 @@ fn table(summary: &Summary) -> String {
         settings.steps,
         settings.scheduler,
         settings.guidance_scale,
-        settings.seed,
+        noise_shown(&settings.noise),
         settings.width,
         settings.height,
-        settings.answerer.name
+        settings.compute.dtype,
+        settings.compute.device,
+        settings.answerer.name,
+        settings
+            .sentences
+            .as_ref()
+            .map_or(String::new(), |model| format!(
+                ", choices by {}",
+                model.name
+            )),
+        settings.bootstrap.level * 100.,
+        settings.bootstrap.resamples,
     );
+    if settings.scale == MINI {
+        text.push_str(agreement::MINI_NOTE);
+    }
     text.push_str(
         "| text encoder | TIFA | paper | Neg Score | paper | affirmed | negated |\n\
          |---|---|---|---|---|---|---|\n",
@@ -392,96 +441,52 @@ fn shown(value: &Interval) -> String {
     format!("{estimate:.3} [{low:.3}, {high:.3}]")
 }
 
-/// Whether differences agree with the paper's, said by rule.
+/// The differences to the baseline, and how they read beside the paper's.
 fn differences(text: &mut String, summary: &Summary) {
     let baseline = &summary.baseline;
-    let baseline_paper = summary.encoders.iter().find_map(|encoder| {
-        let own = encoder.text_encoder == *baseline;
-        encoder.paper.as_ref().filter(|_| own)
-    });
-    let mut sentences = Vec::new();
     let mut rows = String::new();
     for encoder in &summary.encoders {
         let Some(against) = &encoder.against_baseline else {
             continue;
         };
-        let name = &encoder.text_encoder;
         let _ = writeln!(
             rows,
             "| {} | {} | {} | {} | {} | {} to {}, p {:.2e} |",
-            name.replace('|', "\\|"),
-            difference_shown(&against.tifa),
-            difference_shown(&against.neg_score),
-            difference_shown(&against.affirmed),
-            difference_shown(&against.negated),
+            encoder.text_encoder.replace('|', "\\|"),
+            difference(&against.tifa.difference),
+            difference(&against.neg_score.difference),
+            difference(&against.affirmed.difference),
+            difference(&against.negated.difference),
             against.mcnemar.only_b,
             against.mcnemar.only_a,
             against.mcnemar.p_value
         );
-        let papers = encoder.paper.as_ref().zip(baseline_paper);
-        for (score, found, paper) in [
-            (
-                "Neg Score",
-                &against.neg_score,
-                papers.map(|(own, base)| own.neg_score - base.neg_score),
-            ),
-            (
-                "TIFA",
-                &against.tifa,
-                papers.map(|(own, base)| own.tifa - base.tifa),
-            ),
-        ] {
-            sentences.push(verdict(name, score, found, paper));
-        }
     }
-    if sentences.is_empty() {
+    if rows.is_empty() {
         return;
     }
+    let frame = Frame {
+        baseline,
+        claim: "raise Neg Score and to leave TIFA as it is",
+        note: "",
+    };
     let _ = write!(
         text,
         "\n## Against {baseline}, on the same prompts and noise\n\n\
          | text encoder | TIFA | Neg Score | affirmed | negated | pictures won to lost (McNemar) |\n\
          |---|---|---|---|---|---|\n{rows}\n\
          McNemar's test takes pictures for independent; with several of a prompt its p value is too \
-         small, and the intervals, which draw prompts, are to be trusted.\n\n\
-         ## What agrees with the paper\n\n\
-         A difference is shown where its interval excludes 0. The paper gives no intervals.\n\n{}\n",
-        sentences.join("\n")
+         small, and the intervals, which draw prompts, are to be trusted.\n\n{}",
+        agreement::section(&frame, &summary.agreement)
     );
 }
 
-fn difference_shown(found: &PairedDifference) -> String {
-    let Interval {
-        estimate,
-        low,
-        high,
-        ..
-    } = found.difference;
-    format!("{estimate:+.3} [{low:+.3}, {high:+.3}]")
-}
-
-fn verdict(name: &str, score: &str, found: &PairedDifference, paper: Option<f64>) -> String {
-    let Interval {
-        estimate,
-        low,
-        high,
-        ..
-    } = found.difference;
-    let is_shown = low > 0. || high < 0.;
-    let here = format!("here {}", difference_shown(found));
-    let Some(paper) = paper else {
-        let what = match is_shown {
-            true => "a difference is shown",
-            false => "no difference is shown",
-        };
-        return format!("- **{name}, {score}**: {here}; {what}. The paper has no such row.");
-    };
-    let same = estimate * paper > 0.;
-    let what = match (same, is_shown) {
-        (true, true) => "**agrees in direction**, and the interval excludes 0",
-        (true, false) => "the same direction, but the interval holds 0: **not shown**",
-        (false, true) => "**disagrees**: the interval excludes 0 on the other side",
-        (false, false) => "not the same direction, and the interval holds 0: **not shown**",
-    };
-    format!("- **{name}, {score}**: the paper {paper:+.3}, {here}; {what}.")
+fn noise_shown(noise: &Noise) -> String {
+    match noise {
+        Noise::Seed(seed) => format!("seed {seed}"),
+        Noise::Seeds(seeds) => {
+            let seeds = listed(seeds.iter().map(u64::to_string));
+            format!("seeds {seeds} for every prompt alike")
+        }
+    }
 }

@@ -290,4 +290,59 @@ mod tests {
         assert_eq!(keys, ["neg/0000", "tifa/0001"]);
         assert_eq!(prompts[0].questions[1].expected, "no");
     }
+
+    #[test]
+    fn the_published_prompts_are_painted_and_asked_as_they_are() {
+        let test = "the_published_prompts_are_painted_and_asked_as_they_are";
+        let shared = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+            PathBuf::from,
+        );
+        if !shared.join("negscore").is_dir() || !shared.join("tifa").is_dir() {
+            let place = shared.display();
+            eprintln!("SKIPPED {test}: shared data not found at {place}, set NEGKIT_SHARED_DATA");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        // Of TIFA's questions only a sample is there, on two of its prompts.
+        for (from, name) in [
+            (
+                "negscore/prompts_with_questions.json",
+                "prompts_with_questions.json",
+            ),
+            (
+                "tifa/tifa_v1.0_text_inputs.json",
+                "tifa_v1.0_text_inputs.json",
+            ),
+            (
+                "tifa/sample_question_answers.json",
+                "tifa_v1.0_question_answers.json",
+            ),
+        ] {
+            let bytes = std::fs::read(shared.join(from)).unwrap();
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let prompts = paper_prompts(folder.path()).unwrap();
+        let of = |task| prompts.iter().filter(move |prompt| prompt.task == task);
+        assert_eq!(of(Task::NegScore).count(), 107);
+        for prompt in of(Task::NegScore) {
+            let expected: Vec<&str> = prompt.questions.iter().map(|q| &*q.expected).collect();
+            assert_eq!(expected, ["yes", "no"], "{}", prompt.text);
+        }
+        let first = of(Task::NegScore).next().unwrap();
+        assert_eq!(first.questions[1].question, "Is the man wearing a hat?");
+        // A prompt keeps its place in the list of all, and with it its noise.
+        let asked: Vec<(&str, usize)> = of(Task::Tifa)
+            .map(|prompt| (&*prompt.id, prompt.questions.len()))
+            .collect();
+        assert_eq!(asked.iter().map(|(_, count)| count).sum::<usize>(), 19);
+        assert!(
+            asked.iter().any(|(id, _)| *id == "coco_301091"),
+            "{asked:?}"
+        );
+        let coco = of(Task::Tifa).find(|prompt| prompt.id == "coco_301091");
+        let coco = coco.unwrap();
+        assert_eq!(coco.questions[0].choices, ["yes", "no"]);
+        assert_eq!(coco.noise(), TIFA_NOISE + coco.number as u64 * NOISES_EACH);
+    }
 }

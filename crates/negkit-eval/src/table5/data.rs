@@ -67,7 +67,7 @@ pub enum Truth {
 
 impl Truth {
     /// The mask at the picture's size.
-    pub(super) fn mask(&self, width: u32, height: u32) -> Result<Mask> {
+    pub(crate) fn mask(&self, width: u32, height: u32) -> Result<Mask> {
         Ok(match self {
             Self::Phrase(task) => task.mask(width, height)?,
             Self::Runs(runs) => runs.to_mask()?,

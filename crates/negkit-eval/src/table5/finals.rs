@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use super::data::Dataset;
 use super::{PictureRecord, Result, Settings, TABLE, Table5Error, table};
+use crate::agreement::Comparison;
+use crate::csv_field::csv_field;
+use crate::paper::PaperRow;
 use crate::{Finals, RunError, RunFolder};
 
 /// Both protocols, in the order of the table.
@@ -27,6 +30,8 @@ pub(super) struct Summary {
     /// The threshold of everything that is not said to be at another.
     pub(super) threshold: f32,
     pub(super) datasets: Vec<DatasetSummary>,
+    /// The differences to the first encoder beside the paper's.
+    pub(super) agreement: Vec<Comparison>,
 }
 
 /// A dataset with all encoders.
@@ -144,7 +149,7 @@ pub fn finals(run: &RunFolder) -> Result<Finals> {
         reason: error.to_string(),
     })?;
     Ok(Finals {
-        csv: csv(&summary),
+        csv: summary_csv(&summary),
         table: table::markdown(&summary),
         summary: value,
     })
@@ -172,13 +177,62 @@ fn summarise(run: &RunFolder) -> Result<Summary> {
     let datasets = by_dataset
         .into_iter()
         .map(|(dataset, counted)| summarise_dataset(dataset, counted, &settings, &thresholds))
-        .collect::<Result<_>>()?;
+        .collect::<Result<Vec<_>>>()?;
     Ok(Summary {
         table: TABLE,
         threshold: thresholds.values()[index],
+        agreement: agreement(&datasets, &settings),
         settings,
         datasets,
     })
+}
+
+/// The paper's mean IoU.
+pub(super) fn of_paper(dataset: Dataset, encoder: &str) -> Option<f64> {
+    let (phrasecut, refcocog) = PaperRow::of(encoder)?.masks();
+    Some(match dataset {
+        Dataset::PhraseCut => phrasecut,
+        Dataset::RefCocog => refcocog,
+    })
+}
+
+/// Every difference to the first encoder that the paper has too. Which IoU the paper means is not
+/// known: each of its numbers is compared with both candidates in both protocols.
+fn agreement(datasets: &[DatasetSummary], settings: &Settings) -> Vec<Comparison> {
+    let first = settings.encoders.first();
+    let first = first.map_or("", |first| first.name.as_str());
+    let mut all = Vec::new();
+    for (dataset, encoder) in datasets
+        .iter()
+        .flat_map(|dataset| settings.encoders.iter().map(move |one| (dataset, one)))
+    {
+        let of_paper = |name: &str| of_paper(dataset.dataset, name);
+        let (Some(base), Some(paper)) = (of_paper(first), of_paper(&encoder.name)) else {
+            continue;
+        };
+        let is_claim = PaperRow::of(&encoder.name) == Some(PaperRow::NegationClip)
+            && PaperRow::of(first) == Some(PaperRow::Stock);
+        for protocol in &dataset.protocols {
+            let own = protocol
+                .encoders
+                .iter()
+                .find(|own| own.encoder == encoder.name);
+            let Some(found) = own.and_then(|own| own.against_first.as_ref()) else {
+                continue;
+            };
+            let key = protocol_key(protocol.protocol);
+            for (measure, found) in [
+                ("mIoU", found.mean_iou.difference),
+                ("IoU FG", found.foreground_iou.difference),
+            ] {
+                let subject = format!("{} on {}", encoder.name, dataset.dataset);
+                let one =
+                    Comparison::new(subject, format!("{measure}, `{key}`"), paper - base, found);
+                all.push(Comparison { is_claim, ..one });
+            }
+        }
+    }
+    all
 }
 
 fn summarise_dataset(
@@ -270,7 +324,7 @@ fn summarise_encoders(
 }
 
 /// A line for every dataset, protocol, encoder and threshold; intervals at the reported one.
-fn csv(summary: &Summary) -> String {
+fn summary_csv(summary: &Summary) -> String {
     let mut text = String::from("dataset,protocol,encoder,threshold");
     for score in ["mean_iou", "foreground_iou", "binary_iou"] {
         // Writing into a string cannot fail, here and below.
@@ -286,7 +340,7 @@ fn csv(summary: &Summary) -> String {
                 let head = [
                     dataset.dataset.key().to_owned(),
                     protocol_key(protocol.protocol).to_owned(),
-                    quoted(&encoder.encoder),
+                    csv_field(&encoder.encoder),
                 ];
                 csv_lines(&mut text, &head.join(","), encoder);
             }
@@ -319,14 +373,6 @@ fn ends(interval: Option<Interval>) -> String {
     interval.map_or(",,".to_owned(), |interval| {
         format!(",{:.6},{:.6}", interval.low, interval.high)
     })
-}
-
-/// A field of CSV, quoted where it must be.
-fn quoted(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
 }
 
 pub(super) fn protocol_key(protocol: SegmentationProtocol) -> &'static str {

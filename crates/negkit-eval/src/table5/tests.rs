@@ -68,8 +68,8 @@ fn world(folder: &Path) -> Table5Data {
     Table5Data::open(&sources, &WordList::default(), None).unwrap()
 }
 
-fn model(name: &str) -> ModelId {
-    ModelId {
+fn model(name: &str) -> ModelUsed {
+    ModelUsed {
         name: name.to_owned(),
         sha256: None,
     }
@@ -78,7 +78,7 @@ fn model(name: &str) -> ModelId {
 fn settings(data: &Table5Data, encoders: &[&str]) -> Settings {
     Settings {
         scale: Scale::Mini,
-        dtype: "f32".to_owned(),
+        compute: ComputeUsed::from(&negkit::Compute::cpu()),
         threshold: 0.3,
         words: WordList::default().words().to_vec(),
         model: model("mini-clipseg"),
