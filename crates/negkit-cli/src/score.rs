@@ -1,7 +1,7 @@
 //! `negkit score`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use negkit_data::WordList;
@@ -139,7 +139,7 @@ impl Common {
         }
     }
 
-    fn files<'a>(&'a self, first: &'a PathBuf) -> Files<'a> {
+    fn files<'a>(&'a self, first: &'a Path) -> Files<'a> {
         Files {
             first,
             second: self.against.as_deref(),

@@ -40,11 +40,11 @@ impl Table {
             Self::Four => {
                 "eval table4 --scale paper --data data --model models/sd -e stock -e \
                  models/conclip --answerer models/vqa --sentence-encoder models/sbert --steps 1 \
-                 --limit 2 -n 2 --batch-size 2 --resamples 50 --offline --device cpu"
+                 --limit 3 -n 2 --batch-size 2 --resamples 50 --offline --device cpu"
             }
             Self::Five => {
                 "eval table5 --scale paper --data data --model models/clipseg -e stock -e \
-                 models/conclip --pictures 4 --resamples 50 --offline --device cpu"
+                 models/conclip --resamples 50 --offline --device cpu"
             }
         }
     }
@@ -270,11 +270,11 @@ fn with_little_room(desk: &Desk, table: Table, blocks: u32, out: &str) -> Ran {
 #[test]
 fn a_full_disk_ends_a_run_and_harms_nothing() {
     let desk = Desk::new();
-    // The pictures of Table 4 are too large for the first; the second is full at the third record or
-    // so of Table 5, which makes no pictures.
+    // The pictures of Table 4 are too large for the first; the second is full at a record
+    // of Table 5, which makes no pictures.
     for (table, blocks, full) in [
         (Table::Four, 10, ".png"),
-        (Table::Five, 160, "records.jsonl"),
+        (Table::Five, 100, "records.jsonl"),
     ] {
         let (whole, _) = desk.whole(table, &format!("whole{full}"));
         let out = format!("run{full}");
@@ -385,7 +385,7 @@ fn a_run_says_what_it_was_made_with() {
     assert_eq!(settings["sentences"]["name"], "models/sbert");
     assert_eq!(settings["device"], "cpu");
     assert_eq!(settings["dtype"], "f32");
-    assert_eq!(settings["neg_prompts"], 2);
+    assert_eq!(settings["neg_prompts"], 3);
     desk.whole(Table::Five, "five");
     let five = desk.summary("five");
     let settings = &five["settings"];
@@ -415,9 +415,9 @@ fn a_dry_run_counts_and_measures_and_makes_nothing() {
     let desk = Desk::new();
     for (table, parts) in [
         (
-            // Two prompts of each score with two encoders; two pictures of one, one of the other.
+            // Three prompts of each score with two encoders; two pictures of one, one of the other.
             Table::Four,
-            &["12 pictures of 1 steps", "8 items", "0 done, 8 left"][..],
+            &["18 pictures of 1 steps", "12 items", "0 done, 12 left"][..],
         ),
         (
             Table::Five,
@@ -457,10 +457,10 @@ fn seeds_are_one_picture_each_for_every_prompt() {
         .into_keys()
         .filter_map(|name| Some(name.strip_prefix("pictures/neg/")?.to_owned()))
         .collect();
-    assert_eq!(named.len(), 2 * 2 * 3, "{named:?}");
+    assert_eq!(named.len(), 3 * 2 * 3, "{named:?}");
     for end in ["-stock-seed0.png", "-conclip-seed7.png", "-stock-seed9.png"] {
         let count = named.iter().filter(|name| name.ends_with(end)).count();
-        assert_eq!(count, 2, "{end}: {named:?}");
+        assert_eq!(count, 3, "{end}: {named:?}");
     }
     // The first prompt has the noise of seed 0 in both runs.
     let picture = |run: &str| {

@@ -12,7 +12,6 @@ mod estimate;
 mod eval;
 mod interface;
 mod mini;
-mod score;
 mod segment;
 mod small;
 mod train;
