@@ -3,6 +3,9 @@
 //! Each format has a reader that gives typed records: [`phrasecut`], [`refcoco`], [`coco`],
 //! [`prompts`] (TIFA, Neg Score, GenEval), [`vqa`] (VQAv2) and [`foils`] (NegRefCOCOg, VALSE). The one type that
 //! matters is [`DataError`]: a dataset of 400 MB that is wrong in one place is useless without that
+//! [`karpathy`], [`prompts`] (TIFA, Neg Score, GenEval), [`foils`] (NegRefCOCOg, VALSE, CC-Neg),
+//! [`negbench`], [`zero_shot`] (ImageNet and its likes) and [`celeba`]; [`negrefcocog`] makes a
+//! NegRefCOCOg of other datasets. The one type that matters is [`DataError`]: a dataset of 400 MB that is wrong in one place is useless without that
 //! place, so every error names the file, the record and the field.
 //!
 //! Data goes through in three steps: a reader streams a file and checks each record on its own; the
@@ -18,10 +21,15 @@
 //! refused.
 #![deny(missing_docs)]
 
+pub mod celeba;
 pub mod check;
 pub mod coco;
+mod delimited;
 mod error;
 pub mod foils;
+pub mod karpathy;
+pub mod negbench;
+pub mod negrefcocog;
 pub mod phrasecut;
 mod pickle;
 mod pictures;
@@ -31,8 +39,9 @@ mod records;
 pub mod refcoco;
 pub mod vqa;
 mod words;
+pub mod zero_shot;
 
 pub use error::DataError;
-pub use pictures::{Look, NeededPicture, PictureAudit, PictureFault, open_picture};
+pub use pictures::{Look, NeededPicture, PictureAudit, PictureFault, PictureFolder, open_picture};
 pub use polygon::{coco_mask, pil_mask};
 pub use words::WordList;

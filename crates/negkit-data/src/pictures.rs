@@ -59,6 +59,33 @@ pub fn open_picture(path: &Path, size: Option<(u32, u32)>) -> Result<RgbImage, P
     }
 }
 
+/// A folder of pictures, which a dataset names by the paths that its authors had.
+///
+/// Files say `data/coco/images/val2017/000000397133.jpg` or `/workspace/datasets/cc3m/1.jpg`; the
+/// pictures lie where the user unpacked them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureFolder(PathBuf);
+
+impl PictureFolder {
+    /// The folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
+    }
+
+    /// The picture that `named` means: the longest end of that path that is a file in the folder. Where
+    /// none is, the file name in the folder, so that the picture is reported missing there.
+    #[must_use]
+    pub fn find(&self, named: &str) -> PathBuf {
+        let parts: Vec<&str> = named
+            .split(['/', '\\'])
+            .filter(|part| !matches!(*part, "" | "." | ".."))
+            .collect();
+        let ends = (0..parts.len()).map(|start| self.0.join(parts[start..].join("/")));
+        let last = self.0.join(parts.last().copied().unwrap_or_default());
+        ends.into_iter().find(|path| path.is_file()).unwrap_or(last)
+    }
+}
+
 /// How closely pictures are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {

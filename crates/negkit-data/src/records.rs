@@ -316,6 +316,69 @@ pub(crate) fn read_list<T: DeserializeOwned>(
         .map_err(|error| place.json(path, error))
 }
 
+/// An object of which one list is wanted.
+struct NamedList<'p, 'e, T> {
+    name: &'p str,
+    place: &'p mut Place,
+    each: Each<'e, T>,
+}
+
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for NamedList<'_, '_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for NamedList<'_, '_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with the list `{}`", self.name)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        let Self { name, place, each } = self;
+        let mut there = false;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == name {
+                there = true;
+                map.next_value_seed(list(name, place, each))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        if there {
+            return Ok(());
+        }
+        place.record = "the whole file".to_owned();
+        place.field = name.to_owned();
+        Err(M::Error::custom(format!(
+            "expected a list `{name}`, found none"
+        )))
+    }
+}
+
+/// Reads a JSON file that is an object with a list of records among other things.
+pub(crate) fn read_named_list<T: DeserializeOwned>(
+    path: &Path,
+    name: &str,
+    each: Each<'_, T>,
+) -> Result<(), DataError> {
+    let mut place = Place::new();
+    let mut json = serde_json::Deserializer::from_reader(open(path)?);
+    let named = NamedList {
+        name,
+        place: &mut place,
+        each,
+    };
+    named
+        .deserialize(&mut json)
+        .and_then(|()| json.end())
+        .map_err(|error| place.json(path, error))
+}
+
 /// Reads a JSON file that is an object of records by their names.
 pub(crate) fn read_entries<T: DeserializeOwned>(
     path: &Path,
@@ -480,6 +543,51 @@ pub(crate) fn read_list_or_pickle<T: DeserializeOwned>(
     list("", &mut place, each)
         .deserialize(&mut pickle)
         .map_err(|error| place.pickle(path, error))
+}
+
+/// The most bytes of a pickle in an archive of PyTorch.
+const MOST_PICKLE: u64 = 4 << 30;
+
+/// Reads the pickle of an archive that `torch.save` wrote; nothing in it is executed.
+pub(crate) fn read_torch_pickle<T: DeserializeOwned>(path: &Path) -> Result<T, DataError> {
+    const FORMAT: &str = "an archive of torch.save (a zip with data.pkl)";
+    let damaged = |place: &str, reason: String| DataError::Damaged {
+        path: path.to_owned(),
+        format: FORMAT,
+        place: place.to_owned(),
+        reason,
+    };
+    let mut archive = zip::ZipArchive::new(open(path)?)
+        .map_err(|error| damaged("its start", error.to_string()))?;
+    let is_pickle = |name: &str| name == "data.pkl" || name.ends_with("/data.pkl");
+    let place = (0..archive.len()).find(|place| {
+        let entry = archive.by_index_raw(*place);
+        entry.is_ok_and(|entry| entry.name().is_ok_and(|name| is_pickle(&name)))
+    });
+    let place =
+        place.ok_or_else(|| damaged("its list of files", "no data.pkl".to_owned()))?;
+    let file = archive.by_index(place);
+    let file = file.map_err(|error| damaged("data.pkl", error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(MOST_PICKLE)
+        .read_to_end(&mut bytes)
+        .map_err(|source| DataError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    pickle::check(&bytes)
+        .map_err(|pickle::Refused { at, reason }| damaged(&format!("data.pkl, byte {at}"), reason))?;
+    let mut track = serde_path_to_error::Track::new();
+    let mut pickle = serde_pickle::Deserializer::new(&bytes[..], serde_pickle::DeOptions::new());
+    let tracked = serde_path_to_error::Deserializer::new(&mut pickle, &mut track);
+    T::deserialize(tracked).map_err(|error| {
+        let place = Place {
+            record: "data.pkl".to_owned(),
+            field: track.path().to_string(),
+            refused: None,
+        };
+        place.pickle(path, error)
+    })
 }
 
 /// Ids seen so far, and the record that each belongs to.

@@ -5,8 +5,8 @@
 //! made in three steps:
 //!
 //! 1. A value for every item: [`NegAnswers`] or a [`QuestionScore`] for a picture, [`dsg_score`] and
-//!    [`geneval()`] for its questions and objects, [`PixelCounts`] for a phrase, [`recall_hits`] for a
-//!    query. These are what a run stores.
+//!    [`geneval()`] for its questions and objects, [`PixelCounts`] for a phrase, [`chosen`] for a
+//!    question with options, [`rank_of_right`] and [`recall_hits`] for a query. These are what a run stores.
 //! 2. The score over all items with its interval, by a [`Bootstrap`] that draws what was sampled: prompts
 //!    and pictures, not the pictures and phrases that each of them brought along ([`Clusters`]).
 //! 3. Whether two encoders differ, on the same items: [`PairedScores`] and [`compare_segmentation`].
@@ -17,6 +17,7 @@
 #![deny(missing_docs)]
 
 mod bootstrap;
+mod choice;
 mod comparison;
 mod dsg;
 mod error;
@@ -31,6 +32,7 @@ pub use bootstrap::{
     Bootstrap, Clusters, Interval, McNemar, PairedDifference, bootstrap_interval,
     bootstrap_statistic, mcnemar_exact, paired_bootstrap,
 };
+pub use choice::{chosen, group_mean, rank_of_right};
 pub use comparison::{ItemValue, MeanOver, PairedScores};
 pub use dsg::{DependentAnswer, DsgReport, DsgScore, dsg_score};
 pub use error::MetricsError;

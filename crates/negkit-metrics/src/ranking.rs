@@ -1,5 +1,6 @@
 //! Scores from similarities: retrieval, and captions against foils.
 
+use crate::choice::rank_of_right;
 use crate::error::check_length;
 use crate::{MetricsError, share};
 
@@ -55,15 +56,12 @@ pub fn recall_hits<R: AsRef<[f32]>, T: AsRef<[usize]>>(
                     expected: "the index of a candidate",
                 });
             }
-            let best = targets.iter().map(|target| row[*target]).reduce(f32::max);
-            let Some(best) = best else {
-                return Err(MetricsError::NoValues {
-                    metric: METRIC,
-                    index: Some(query),
-                });
-            };
-            let is_ahead = |(index, s): &(usize, &f32)| **s >= best && !targets.contains(index);
-            Ok(row.iter().enumerate().filter(is_ahead).count() < k)
+            // Only a query without a target has no rank by now.
+            let rank = rank_of_right(row, targets).ok_or(MetricsError::NoValues {
+                metric: METRIC,
+                index: Some(query),
+            })?;
+            Ok(rank < k)
         })
         .collect()
 }

@@ -18,6 +18,8 @@
 //! | `scenes.json` | every picture's scene |
 //! | `dataset.json` | the plan, and size and SHA-256 of every other file |
 //!
+//! [`write_benchmarks`] lays out another, of what encoders are measured on.
+//!
 //! `negkit_data` reads them back; records that both need (references, NegRefCOCOg's items) are its
 //! types.
 //!
@@ -25,6 +27,7 @@
 //! renamed into it, and a marker with its hash is left; a second run does what is missing or
 //! damaged and leaves the rest. `dataset.json` comes last: where it is, the dataset is whole.
 
+mod benchmarks;
 mod coco;
 mod outline;
 mod phrasecut;
@@ -34,11 +37,12 @@ mod text;
 mod truth;
 mod writer;
 
+pub use benchmarks::{BenchmarkPlan, Benchmarks, write_benchmarks};
 pub use coco::{Annotation, PictureEntry, categories};
 pub use outline::{Polygon, corner_polygons, pixel_polygons};
 pub use phrasecut::PhraseTask;
 pub use pickle::to_pickle;
-pub use refcocog::{SizeFilter, neg_refcocog};
+pub use refcocog::neg_refcocog;
 pub use truth::{ObjectTruth, PictureTruth};
 pub use writer::{
     Counts, Dataset, DatasetError, FileRecord, PictureFormat, Plan, Progress, Split, dataset_scene,

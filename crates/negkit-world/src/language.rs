@@ -25,7 +25,7 @@ pub use captions::{
 pub use checks::prompt_questions;
 pub use description::{Attribute, Description, Determiner, NegationWord, Noun, Property};
 pub use expressions::{Phrase, phrases, referring_expressions, referring_scene};
-pub use foils::{negation_foil, ordinary_foil};
+pub use foils::{multiple_choice, negation_foil, ordinary_foil};
 pub use grammar::{indefinite, indefinite_coloured, join, number_word, with_article};
 pub use prompts::{
     AffirmativePrompt, NamedThing, NegationKind, NegationPrompt, TifaItem, TifaQuestion,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use negkit_data::WordList;
 use negkit_data::foils::NegRefItem;
+use negkit_data::negrefcocog::BoxFilter;
 use negkit_data::refcoco::{Reference, ReferredSentence};
 use rand_chacha::ChaCha8Rng;
 
@@ -58,35 +59,13 @@ pub(super) fn references(
         .collect()
 }
 
-/// Which boxes are large enough, and how much they grow.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SizeFilter {
-    /// The least share of the picture that each box must take.
-    pub least_share: f64,
-    /// The most that one box may be larger than the other.
-    pub most_ratio: f64,
-    /// How much a box grows to every side, as a share of its width or height.
-    pub margin: f64,
-}
-
-impl Default for SizeFilter {
-    /// At least 2 % of the picture, at most four times the other, a fifth more to every side.
-    fn default() -> Self {
-        Self {
-            least_share: 0.02,
-            most_ratio: 4.,
-            margin: 0.2,
-        }
-    }
-}
-
 /// NegRefCOCOg from references: for each expression with a negation the box that it refers to and
 /// another instance of the same category in the picture, filtered by size and enlarged. Of several
 /// other instances the largest is taken.
 pub fn neg_refcocog(
     references: &[Reference],
     truths: &[&PictureTruth],
-    filter: &SizeFilter,
+    filter: &BoxFilter,
 ) -> Vec<NegRefItem> {
     let by_id: HashMap<u64, &PictureTruth> =
         truths.iter().map(|truth| (truth.id, *truth)).collect();
@@ -99,42 +78,25 @@ pub fn neg_refcocog(
         let Some(right) = truth.objects.iter().find(|o| o.id == reference.ann_id) else {
             continue;
         };
-        let area = |bbox: [u32; 4]| f64::from(bbox[2]) * f64::from(bbox[3]);
-        let fits = |bbox: [u32; 4]| {
-            let (a, b) = (area(right.bbox), area(bbox));
-            let least = filter.least_share * f64::from(truth.side) * f64::from(truth.side);
-            a.min(b) >= least && a.max(b) <= filter.most_ratio * a.min(b)
-        };
-        let other = truth
+        let others = truth
             .objects
             .iter()
-            .filter(|o| o.kind == right.kind && o.id != right.id && fits(o.bbox))
-            .max_by(|a, b| area(a.bbox).total_cmp(&area(b.bbox)));
-        let Some(other) = other else { continue };
-        let grown = |bbox| enlarged(bbox, filter.margin, truth.side);
+            .filter(|o| o.kind == right.kind && o.id != right.id)
+            .map(|o| o.bbox.map(f64::from));
+        let size = (f64::from(truth.side), f64::from(truth.side));
+        let Some(pair) = filter.pair(right.bbox.map(f64::from), others, size) else {
+            continue;
+        };
         for sentence in &reference.sentences {
             if negations.found_in(&sentence.sent).is_some() {
                 items.push(NegRefItem {
                     image: truth.file_name.clone(),
                     phrase: sentence.sent.clone(),
-                    ref_bbox: grown(right.bbox),
-                    bbox_list: vec![grown(right.bbox), grown(other.bbox)],
+                    ref_bbox: pair[0],
+                    bbox_list: pair.to_vec(),
                 });
             }
         }
     }
     items
-}
-
-/// The box grown to every side, as far as the picture goes.
-fn enlarged(bbox: [u32; 4], margin: f64, side: u32) -> [f64; 4] {
-    let [left, top, width, height] = bbox.map(f64::from);
-    let side = f64::from(side);
-    let (x0, y0) = (
-        (left - margin * width).max(0.),
-        (top - margin * height).max(0.),
-    );
-    let x1 = (left + width * (1. + margin)).min(side);
-    let y1 = (top + height * (1. + margin)).min(side);
-    [x0, y0, x1 - x0, y1 - y0]
 }

@@ -10,6 +10,7 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use negkit_captions::{
     NegationCaption, Outcome, QualityGate, RandomObjects, p1, p2, rand_p1, updated_captions,
 };
+use negkit_data::negrefcocog::BoxFilter;
 use negkit_data::refcoco::Reference;
 use negkit_image::write_atomic;
 use rand::SeedableRng;
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::refcocog::{SizeFilter, neg_refcocog, references};
+use super::refcocog::{neg_refcocog, references};
 use super::truth::PictureTruth;
 use super::{coco, phrasecut, pickle, text};
 use crate::catalog::Kind;
@@ -34,7 +35,7 @@ const DATASET: &str = "dataset.json";
 const MARKERS: &str = ".markers";
 const PLAN: &str = ".markers/plan.json";
 /// Pictures that are drawn between two reports of progress.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 const JPEG_QUALITY: u8 = 95;
 /// Scenes among which CoN-CLIP's distractors are looked for.
 const DISTRACTORS: usize = 500;
@@ -83,7 +84,7 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         use std::fmt::Write as _;
         let mut sha256 = String::with_capacity(64);
         for byte in Sha256::digest(bytes) {
@@ -224,6 +225,10 @@ pub(super) struct Streams {
 }
 
 impl Streams {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
     /// The stream of a picture for a purpose; it does not depend on any other.
     pub(super) fn of(&self, id: u64, purpose: &str) -> ChaCha8Rng {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
@@ -393,25 +398,29 @@ fn clear_leftovers(folder: &Path) -> Result<(), DatasetError> {
     Ok(())
 }
 
-fn make_folder(path: &Path) -> Result<(), DatasetError> {
+pub(super) fn make_folder(path: &Path) -> Result<(), DatasetError> {
     std::fs::create_dir_all(path).map_err(access(path))
 }
 
-fn json_bytes(path: &str, value: &impl Serialize) -> Result<Vec<u8>, DatasetError> {
+pub(super) fn json_bytes(path: &str, value: &impl Serialize) -> Result<Vec<u8>, DatasetError> {
     serde_json::to_vec_pretty(value).map_err(|error| DatasetError::Encode {
         path: path.to_owned(),
         reason: error.to_string(),
     })
 }
 
-fn compact(path: &str, value: &impl Serialize) -> Result<Vec<u8>, DatasetError> {
+pub(super) fn compact(path: &str, value: &impl Serialize) -> Result<Vec<u8>, DatasetError> {
     serde_json::to_vec(value).map_err(|error| DatasetError::Encode {
         path: path.to_owned(),
         reason: error.to_string(),
     })
 }
 
-fn encoded(path: &str, picture: &RgbImage, format: PictureFormat) -> Result<Vec<u8>, DatasetError> {
+pub(super) fn encoded(
+    path: &str,
+    picture: &RgbImage,
+    format: PictureFormat,
+) -> Result<Vec<u8>, DatasetError> {
     let mut bytes = Vec::new();
     let (width, height) = picture.dimensions();
     let kind = ExtendedColorType::Rgb8;
@@ -428,7 +437,7 @@ fn encoded(path: &str, picture: &RgbImage, format: PictureFormat) -> Result<Vec<
 }
 
 /// Puts a file in its place unless it lies there already.
-fn settle(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
+pub(super) fn settle(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
     let same = std::fs::metadata(path).is_ok_and(|data| data.len() == bytes.len() as u64)
         && std::fs::read(path).is_ok_and(|found| found == bytes);
     if !same {
@@ -553,7 +562,7 @@ impl Writer<'_> {
     }
 
     fn texts(&mut self, plan: &Plan, truths: &Truths) -> Result<(), DatasetError> {
-        let streams = Streams { seed: plan.seed };
+        let streams = Streams::new(plan.seed);
         for split in [Split::Train, Split::Val] {
             self.coco(split, truths, &streams)?;
         }
@@ -641,7 +650,7 @@ impl Writer<'_> {
                 .filter(|reference| reference.split != "train")
                 .cloned()
                 .collect();
-            let items = neg_refcocog(&held_out, &pictures, &SizeFilter::default());
+            let items = neg_refcocog(&held_out, &pictures, &BoxFilter::drawn());
             json_bytes("NegRefCOCOg.json", &items)
         })
     }

@@ -1,6 +1,7 @@
 //! Pairs of a right caption and one that differs in a single point: what an encoder must tell
 //! apart.
 
+use negkit_data::negbench::CaptionType;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -94,4 +95,51 @@ pub fn negation_foil(scene: &Scene, rng: &mut ChaCha8Rng) -> Option<(String, Str
     } else {
         (without, with)
     })
+}
+
+/// Four captions of a scene, the first one true and the others not, as NegBench asks for them: the true
+/// one says what is there, what is not there, or both (`right`), and the others say both, what is there
+/// and what is not the wrong way round, in that order.
+///
+/// One kind is in the scene; the other is likely at the place, but not there. `None` when the scene is
+/// empty or holds all that is likely.
+pub fn multiple_choice(
+    scene: &Scene,
+    right: CaptionType,
+    rng: &mut ChaCha8Rng,
+) -> Option<[String; 4]> {
+    let there = present_kind(scene, rng)?;
+    let missing = absent_kind(scene, rng)?;
+    let a_place = with_article(scene.place.name());
+    let (place, preposition) = (scene.place, scene.place.preposition());
+    let form = rng.random_range(0..3);
+    let positive = |kind: Kind| match form {
+        0 => format!("{a_place} with {}", indefinite(kind)),
+        1 => format!("there is {} {preposition} the {place}", indefinite(kind)),
+        _ => format!("{} {preposition} {a_place}", indefinite(kind)),
+    };
+    let negative = |kind: Kind| match form {
+        0 => format!("{a_place} with no {kind}"),
+        1 => format!("there is no {kind} {preposition} the {place}"),
+        _ => format!("no {kind} {preposition} {a_place}"),
+    };
+    let hybrid = |a: Kind, b: Kind| match form {
+        0 => format!("{a_place} with {} but no {b}", indefinite(a)),
+        1 => format!(
+            "there is {} but no {b} {preposition} the {place}",
+            indefinite(a)
+        ),
+        _ => format!("{} but no {b} {preposition} {a_place}", indefinite(a)),
+    };
+    let first = match right {
+        CaptionType::Positive => positive(there),
+        CaptionType::Negative => negative(missing),
+        CaptionType::Hybrid => hybrid(there, missing),
+    };
+    Some([
+        first,
+        hybrid(missing, there),
+        positive(missing),
+        negative(there),
+    ])
 }

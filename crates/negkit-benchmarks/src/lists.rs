@@ -1,0 +1,96 @@
+//! The pictures and texts of a benchmark, each once.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::{BenchmarkError, Result};
+use crate::vectors::Vectors;
+
+/// A picture that is encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PictureInput {
+    /// Its file.
+    pub path: PathBuf,
+    /// The part of it that is taken: left, top, width and height in pixels, rounded as PIL's `crop`
+    /// rounds the corners. The whole picture where there is none.
+    pub bbox: Option<[f64; 4]>,
+}
+
+impl PictureInput {
+    /// What it is called where it is missing.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Pictures, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Pictures {
+    all: Vec<PictureInput>,
+    places: HashMap<(PathBuf, Option<[u64; 4]>), usize>,
+}
+
+impl Pictures {
+    /// The place of a picture, which is added if it is new.
+    pub(crate) fn add(&mut self, path: &Path, bbox: Option<[f64; 4]>) -> usize {
+        let key = (path.to_owned(), bbox.map(|bbox| bbox.map(f64::to_bits)));
+        let all = &mut self.all;
+        *self.places.entry(key).or_insert_with(|| {
+            all.push(PictureInput {
+                path: path.to_owned(),
+                bbox,
+            });
+            all.len() - 1
+        })
+    }
+
+    pub(crate) fn into_list(self) -> Vec<PictureInput> {
+        self.all
+    }
+}
+
+/// Texts, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    all: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl Texts {
+    /// The place of a text, which is added if it is new.
+    pub(crate) fn add(&mut self, text: &str) -> usize {
+        if let Some(place) = self.places.get(text) {
+            return *place;
+        }
+        self.all.push(text.to_owned());
+        self.places.insert(text.to_owned(), self.all.len() - 1);
+        self.all.len() - 1
+    }
+
+    pub(crate) fn into_list(self) -> Vec<String> {
+        self.all
+    }
+}
+
+/// There must be a vector, or a gap, for every picture, and a vector for every text.
+pub(crate) fn check(
+    benchmark: &'static str,
+    (pictures, picture_vectors): (&[PictureInput], &Vectors),
+    (texts, text_vectors): (&[String], &Vectors),
+) -> Result<()> {
+    let sides = [
+        ("pictures", pictures.len(), picture_vectors.len()),
+        ("texts", texts.len(), text_vectors.len()),
+    ];
+    for (what, expected, found) in sides {
+        if expected != found {
+            return Err(BenchmarkError::Misfit {
+                benchmark,
+                expected: format!("vectors of {expected} {what}"),
+                found: found.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
