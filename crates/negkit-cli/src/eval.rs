@@ -1,5 +1,9 @@
 //! `negkit eval`.
 
+mod benchmarks;
+mod measure;
+mod table2;
+mod table3;
 mod table4;
 mod table5;
 
@@ -15,8 +19,17 @@ use negkit_eval::{Outlook, RunFolder, Shard, Worked, merge};
 /// Make the paper's tables, with any text encoders.
 #[derive(Subcommand)]
 pub enum EvalCommand {
+    Table2(Box<table2::Table2Args>),
+    Table3(Box<table3::Table3Args>),
     Table4(Box<table4::Table4Args>),
     Table5(Box<table5::Table5Args>),
+    Valse(Box<benchmarks::ValseArgs>),
+    Negrefcocog(Box<benchmarks::NegRefCocogArgs>),
+    Negbench(Box<benchmarks::NegBenchArgs>),
+    Ccneg(Box<benchmarks::CcNegArgs>),
+    Coco(Box<benchmarks::CocoArgs>),
+    Imagenet(Box<benchmarks::ImageNetArgs>),
+    Celeba(Box<benchmarks::CelebAArgs>),
     Merge(MergeArgs),
 }
 
@@ -50,8 +63,17 @@ impl Scale {
 /// Runs the command.
 pub fn run(command: &EvalCommand) -> anyhow::Result<()> {
     match command {
+        EvalCommand::Table2(args) => table2::run(args),
+        EvalCommand::Table3(args) => table3::run(args),
         EvalCommand::Table4(args) => table4::run(args),
         EvalCommand::Table5(args) => table5::run(args),
+        EvalCommand::Valse(args) => benchmarks::valse(args),
+        EvalCommand::Negrefcocog(args) => benchmarks::negrefcocog(args),
+        EvalCommand::Negbench(args) => benchmarks::negbench(args),
+        EvalCommand::Ccneg(args) => benchmarks::ccneg(args),
+        EvalCommand::Coco(args) => benchmarks::coco(args),
+        EvalCommand::Imagenet(args) => benchmarks::imagenet(args),
+        EvalCommand::Celeba(args) => benchmarks::celeba(args),
         EvalCommand::Merge(args) => run_merge(args),
     }
 }
@@ -61,6 +83,9 @@ fn run_merge(args: &MergeArgs) -> anyhow::Result<()> {
     let found = match run.plan().table() {
         negkit_eval::table4::TABLE => negkit_eval::table4::finals(&run)?,
         negkit_eval::table5::TABLE => negkit_eval::table5::finals(&run)?,
+        other if negkit_eval::measuring::Table::of_key(other).is_some() => {
+            negkit_eval::measuring::finals(&run)?
+        }
         other => bail!(
             "{} is a run of '{other}', which this negkit does not know",
             args.out.display()

@@ -1,5 +1,6 @@
 //! `negkit world`: drawn scenes, shown and written as datasets.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,9 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use negkit::image::write_png;
-use negkit_world::datasets::{Counts, Dataset, write_all};
+use negkit_world::datasets::{
+    BenchmarkPlan, Counts, FileRecord, PictureFormat, write_all, write_benchmarks,
+};
 use negkit_world::language::{caption, full_caption};
 use negkit_world::{Place, Scene, contact_sheet};
 use rand::SeedableRng;
@@ -19,6 +22,7 @@ use crate::progress;
 #[derive(Subcommand)]
 pub enum WorldCommand {
     Generate(GenerateArgs),
+    Benchmarks(BenchmarksArgs),
     Show(ShowArgs),
 }
 
@@ -46,6 +50,41 @@ pub struct GenerateArgs {
     tifa: u32,
     /// Width and height of the pictures, in pixels.
     #[arg(long, default_value_t = 256, value_name = "PX",
+          value_parser = clap::value_parser!(u32).range(SIDES))]
+    side: u32,
+    /// Decides every scene and every word.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// Write what encoders are measured on, of drawn scenes: the counterparts of VALSE, NegRefCOCOg,
+/// NegBench, CC-Neg, COCO retrieval, ImageNet and CelebA, in the published forms.
+///
+/// `negkit eval table2` and its likes draw their own; this is for other programs, sizes and seeds. The
+/// same settings give the same bytes, and what is there already is not written again.
+#[derive(Args)]
+pub struct BenchmarksArgs {
+    /// The folder to write to.
+    #[arg(long, short, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Scenes with captions, for retrieval and for captions against foils.
+    #[arg(long, default_value_t = 1000, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=MOST_PICTURES))]
+    scenes: u64,
+    /// Scenes to refer in.
+    #[arg(long, default_value_t = 3000, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=MOST_PICTURES))]
+    references: u64,
+    /// Pictures of each class.
+    #[arg(long, default_value_t = 20, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    per_class: u64,
+    /// Pictures of people.
+    #[arg(long, default_value_t = 600, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=999_999))]
+    people: u64,
+    /// Width and height of the pictures, in pixels.
+    #[arg(long, default_value_t = 64, value_name = "PX",
           value_parser = clap::value_parser!(u32).range(SIDES))]
     side: u32,
     /// Decides every scene and every word.
@@ -89,6 +128,7 @@ const MOST_PICTURES: u64 = 100_000_000;
 pub fn run(command: &WorldCommand) -> anyhow::Result<()> {
     match command {
         WorldCommand::Generate(args) => generate(args),
+        WorldCommand::Benchmarks(args) => benchmarks(args),
         WorldCommand::Show(args) => show(args),
     }
 }
@@ -106,13 +146,37 @@ fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
         bar.set_message(at.what.to_owned());
     });
     bar.finish_and_clear();
-    report(&args.out, &dataset?)
+    report(&args.out, &dataset?.files, "dataset.json")
 }
 
-/// What was written: a line for each folder of the dataset.
-fn report(folder: &Path, dataset: &Dataset) -> anyhow::Result<()> {
+fn benchmarks(args: &BenchmarksArgs) -> anyhow::Result<()> {
+    let plan = BenchmarkPlan {
+        seed: args.seed,
+        scenes: args.scenes,
+        references: args.references,
+        per_class: args.per_class,
+        people: args.people,
+        side: args.side,
+        format: PictureFormat::Png,
+    };
+    let bar = progress::bar(0, "benchmarks");
+    let written = write_benchmarks(&args.out, &plan, &mut |at| {
+        bar.set_length(at.total);
+        bar.set_position(at.done);
+        bar.set_message(at.what.to_owned());
+    });
+    bar.finish_and_clear();
+    report(&args.out, &written?.files, "benchmarks.json")
+}
+
+/// What was written: a line for each folder.
+fn report(
+    folder: &Path,
+    written: &BTreeMap<String, FileRecord>,
+    index: &str,
+) -> anyhow::Result<()> {
     let mut parts: Vec<(&str, usize, u64)> = Vec::new();
-    for (path, file) in &dataset.files {
+    for (path, file) in written {
         let part = path.split_once('/').map_or("", |(part, _)| part);
         match parts.iter_mut().find(|(name, _, _)| *name == part) {
             Some((_, files, bytes)) => {
@@ -133,7 +197,7 @@ fn report(folder: &Path, dataset: &Dataset) -> anyhow::Result<()> {
             place.display()
         )?;
     }
-    let list = folder.join("dataset.json");
+    let list = folder.join(index);
     writeln!(out, "{}  hashes of all files", list.display())?;
     Ok(())
 }

@@ -564,8 +564,7 @@ pub(crate) fn read_torch_pickle<T: DeserializeOwned>(path: &Path) -> Result<T, D
         let entry = archive.by_index_raw(*place);
         entry.is_ok_and(|entry| entry.name().is_ok_and(|name| is_pickle(&name)))
     });
-    let place =
-        place.ok_or_else(|| damaged("its list of files", "no data.pkl".to_owned()))?;
+    let place = place.ok_or_else(|| damaged("its list of files", "no data.pkl".to_owned()))?;
     let file = archive.by_index(place);
     let file = file.map_err(|error| damaged("data.pkl", error.to_string()))?;
     let mut bytes = Vec::new();
@@ -575,8 +574,9 @@ pub(crate) fn read_torch_pickle<T: DeserializeOwned>(path: &Path) -> Result<T, D
             path: path.to_owned(),
             source,
         })?;
-    pickle::check(&bytes)
-        .map_err(|pickle::Refused { at, reason }| damaged(&format!("data.pkl, byte {at}"), reason))?;
+    pickle::check(&bytes).map_err(|pickle::Refused { at, reason }| {
+        damaged(&format!("data.pkl, byte {at}"), reason)
+    })?;
     let mut track = serde_path_to_error::Track::new();
     let mut pickle = serde_pickle::Deserializer::new(&bytes[..], serde_pickle::DeOptions::new());
     let tracked = serde_path_to_error::Deserializer::new(&mut pickle, &mut track);

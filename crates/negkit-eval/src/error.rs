@@ -25,6 +25,12 @@ pub enum EvalError {
     /// A dataset cannot be read.
     #[error(transparent)]
     Data(#[from] negkit_data::DataError),
+    /// A benchmark cannot be opened or measured.
+    #[error(transparent)]
+    Benchmark(#[from] negkit_benchmarks::BenchmarkError),
+    /// Drawn datasets cannot be written.
+    #[error(transparent)]
+    World(#[from] negkit_world::datasets::DatasetError),
     /// There is no score.
     #[error(transparent)]
     Metrics(#[from] negkit_metrics::MetricsError),

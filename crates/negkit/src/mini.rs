@@ -22,6 +22,8 @@ pub const MASK_THRESHOLD: f32 = 0.35;
 
 /// The small pipeline in Stable Diffusion's layout.
 pub const STABLE_DIFFUSION: &str = "sd";
+/// The small CLIP.
+pub const CLIP: &str = "clip";
 /// The small CLIPSeg.
 pub const CLIPSEG: &str = "clipseg";
 /// The small model that answers questions about pictures.

@@ -52,11 +52,19 @@ impl Models {
     /// # Errors
     /// When the files cannot be found, read, or do not fit each other.
     pub fn text_encoder(&self, spec: &str, size: ClipSize) -> Result<Arc<dyn TextEncoder>> {
-        let want = Want::new(ModelKind::TextEncoder).size(size);
-        let found = self.resolve(spec, &want)?;
-        let files = ClipFiles::open(&found.path)?;
+        let files = self.clip_files(spec, ModelKind::TextEncoder, size)?;
         let encoder = ClipTextEncoder::from_files(&files, spec, None, &self.compute)?;
         Ok(Arc::new(encoder))
+    }
+
+    /// The files of a CLIP ([`ModelKind::Clip`]), or of what has its text tower at least
+    /// ([`ModelKind::TextEncoder`]). `size` is the one to take where `spec` names a family.
+    ///
+    /// # Errors
+    /// When they cannot be found or read.
+    pub fn clip_files(&self, spec: &str, kind: ModelKind, size: ClipSize) -> Result<ClipFiles> {
+        let found = self.resolve(spec, &Want::new(kind).size(size))?;
+        Ok(ClipFiles::open(&found.path)?)
     }
 
     /// The files of a Stable Diffusion.

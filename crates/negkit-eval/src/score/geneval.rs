@@ -109,7 +109,7 @@ fn read(path: &Path) -> Result<Vec<Judged>> {
             (None, Some(correct)) => correct,
             _ => {
                 let reason = "expected either `correct`, as GenEval writes it, or `objects`";
-                return Err(bad_line(path, number, reason));
+                return Err(bad_line(path, number, reason).into());
             }
         };
         let place = pictures
