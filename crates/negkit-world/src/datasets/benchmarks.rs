@@ -1,22 +1,6 @@
 //! What encoders are measured on, of scenes: the counterparts of VALSE, NegRefCOCOg, NegBench, CC-Neg,
 //! COCO retrieval, ImageNet and CelebA, each in the form of the published files, so that drawn scenes go
 //! through the very readers that photos go through.
-//!
-//! [`write_benchmarks`] lays out one folder:
-//!
-//! | file | format |
-//! |---|---|
-//! | `val2014/`, `annotations/captions_val2014.json` | COCO: scenes with five captions each |
-//! | `karpathy/dataset_coco.json` | Karpathy's split of these, "val" and "test" by turns |
-//! | `valse/existence.json` | VALSE: a caption that says what is or is not there, and its opposite |
-//! | `negbench/COCO_val_mcq.csv` | NegBench: four captions, the first one true |
-//! | `negbench/COCO_val_retrieval.csv`, `COCO_val_negated_retrieval.csv` | NegBench: captions as they are, and with an absence worked in |
-//! | `ccneg/cc_neg.csv` | CC-Neg: a true caption, and the same with a thing of the picture denied |
-//! | `train2014/`, `refcocog/refs(umd).json`, `refcocog/instances.json` | RefCOCOg: scenes with several of a kind |
-//! | `negrefcocog/NegRefCOCOg.json` | NegRefCOCOg, made from the references |
-//! | `imagenet/val/KIND/`, `classnames.json`, `templates.json` | a folder a class: scenes with one thing |
-//! | `celeba/img_align_celeba/`, `list_attr_celeba.txt`, `list_eval_partition.txt`, `prompts.json` | CelebA: scenes with one person |
-//! | `benchmarks.json` | the plan, and size and SHA-256 of every other file |
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -138,8 +122,24 @@ const ATTRIBUTES: [PersonAttribute; 6] = [
     },
 ];
 
-/// Writes the benchmarks into `folder`, or what is missing or damaged of them; see the
-/// [module](self). `progress` is told after each few pictures and each file.
+/// Writes the benchmarks into `folder`, or what is missing or damaged of them. `progress` is told after
+/// each few pictures and each file.
+///
+/// They lie in one folder:
+///
+/// | file | format |
+/// |---|---|
+/// | `val2014/`, `annotations/captions_val2014.json` | COCO: scenes with five captions each |
+/// | `karpathy/dataset_coco.json` | Karpathy's split of these, "val" and "test" by turns |
+/// | `valse/existence.json` | VALSE: a caption that says what is or is not there, and its opposite |
+/// | `negbench/COCO_val_mcq.csv` | NegBench: four captions, the first one true |
+/// | `negbench/COCO_val_retrieval.csv`, `COCO_val_negated_retrieval.csv` | NegBench: captions as they are, and with an absence worked in |
+/// | `ccneg/cc_neg.csv` | CC-Neg: a true caption, and the same with a thing of the picture denied |
+/// | `train2014/`, `refcocog/refs(umd).json`, `refcocog/instances.json` | RefCOCOg: scenes with several of a kind |
+/// | `negrefcocog/NegRefCOCOg.json` | NegRefCOCOg, made from the references |
+/// | `imagenet/val/KIND/`, `classnames.json`, `templates.json` | a folder a class: scenes with one thing |
+/// | `celeba/img_align_celeba/`, `list_attr_celeba.txt`, `list_eval_partition.txt`, `prompts.json` | CelebA: scenes with one person |
+/// | `benchmarks.json` | the plan, and size and SHA-256 of every other file |
 ///
 /// # Errors
 /// When the folder holds benchmarks of another plan, or a file cannot be read or written.
