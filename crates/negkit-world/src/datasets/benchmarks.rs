@@ -38,7 +38,7 @@ pub struct BenchmarkPlan {
     pub seed: u64,
     /// Scenes with captions, for retrieval and for captions against foils.
     pub scenes: u64,
-    /// Scenes to refer in; about one in five gives an item of NegRefCOCOg.
+    /// Scenes to refer in; ten of them give about fourteen items of NegRefCOCOg.
     pub references: u64,
     /// Pictures of each class.
     pub per_class: u64,
