@@ -5,12 +5,15 @@ use std::path::Path;
 use crate::DataError;
 use crate::records::open;
 
+/// What is done with a line: its number, and its fields.
+type EachLine<'a> = &'a mut dyn FnMut(u64, &[&str]) -> Result<(), DataError>;
+
 /// Hands over the fields of the wanted columns of every line, with the line's number. A column may be
 /// known by several titles; the first that is there is taken.
 pub(crate) fn read_csv(
     path: &Path,
     columns: &[&[&str]],
-    each: &mut dyn FnMut(u64, &[&str]) -> Result<(), DataError>,
+    each: EachLine<'_>,
 ) -> Result<(), DataError> {
     let mut reader = csv::Reader::from_reader(open(path)?);
     let titles = reader

@@ -132,11 +132,11 @@ impl<'m> Measuring<'m> {
 
     /// Pictures and texts of each benchmark, to be encoded where the cache has none.
     pub fn sizes(&self) -> Vec<(String, usize, usize)> {
-        let size = |one: &Box<dyn Benchmark>| {
+        let sizes = self.benchmarks.iter().map(|one| {
             let title = one.info().title.clone();
             (title, one.pictures().len(), one.texts().len())
-        };
-        self.benchmarks.iter().map(size).collect()
+        });
+        sizes.collect()
     }
 
     /// Trainings of all encoders.

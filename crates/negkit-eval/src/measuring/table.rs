@@ -39,6 +39,7 @@ pub(super) fn markdown(summary: &Summary, which: Table) -> String {
         text.push_str(agreement::MINI_NOTE);
     }
     main_table(&mut text, summary);
+    below_chance(&mut text, summary);
     differences(&mut text, summary, base);
     let details = summary.benchmarks.iter().any(|one| one.measures.len() > 1);
     let problems = summary
@@ -137,6 +138,26 @@ fn main_table(text: &mut String, summary: &Summary) {
         text.push('\n');
     }
     text.push('\n');
+}
+
+/// Encoders that do worse than guessing: better than another, but of no use.
+fn below_chance(text: &mut String, summary: &Summary) {
+    for benchmark in &summary.benchmarks {
+        let Some((main, chance)) = main_of(benchmark).and_then(|one| Some((one, one.chance?)))
+        else {
+            continue;
+        };
+        let below = main.encoders.iter().filter(|one| one.score.high < chance);
+        let below: Vec<&str> = below.map(|one| one.encoder.as_str()).collect();
+        if !below.is_empty() {
+            let _ = writeln!(
+                text,
+                "**Below chance** on {}: {}. Guessing gives {chance:.3}; these prefer what is wrong.\n",
+                benchmark.title,
+                below.join(", ")
+            );
+        }
+    }
 }
 
 fn score(one: &EncoderSummary) -> String {
