@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::choice::chosen;
 use crate::{ComputeUsed, EvalError, ModelUsed, Plan, Result, RunError, RunFolder, Shard, Worked};
 
-pub use finals::finals;
+pub use finals::{finals, finals_so_far, negation_word};
 pub use prompts::{Prompt, PromptQuestion, Task, mini_prompts, paper_prompts, some};
 
 /// The name of the table, in `run.toml`.

@@ -32,7 +32,7 @@ pub use data::{
     Dataset, DatasetFiles, DatasetSource, PaperFolder, PictureItem, PlannedPhrase, Table5Data,
     Truth, WorldCounts, write_world,
 };
-pub use finals::finals;
+pub use finals::{finals, finals_so_far, paper_mean_iou};
 pub use marker::{ClipSegMarker, Marked, PhraseMarker};
 
 use crate::{ComputeUsed, ModelUsed, Plan, RunError, RunFolder, Shard, Worked};
@@ -314,6 +314,11 @@ impl Table5 {
         shard: Shard,
         marker: &mut dyn PhraseMarker,
     ) -> Result<Worked> {
+        let sources = self
+            .pictures
+            .iter()
+            .map(|picture| (picture.key(), &picture.path));
+        run.note_sources(sources)?;
         Ok(run.work(shard, |position, _| {
             self.count(&self.pictures[position], marker)
         })?)

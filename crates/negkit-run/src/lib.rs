@@ -29,6 +29,7 @@ mod progress;
 mod records;
 mod run;
 mod shard;
+mod sources;
 
 pub use error::{Change, Result, RunError};
 pub use many::{Many, Settled, SettledItems, WorkedMany};

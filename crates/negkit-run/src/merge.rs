@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::lock::WorkLock;
 use crate::records::{Found, add};
 use crate::run::{PICTURES, write_whole};
-use crate::{Result, RunError, RunFolder, Shard};
+use crate::{Result, RunError, RunFolder, Shard, sources};
 
 /// Puts the records and pictures of several runs with the same settings into the folder `out`, as if
 /// one run had made them all. The final files are then to be written from it.
@@ -49,6 +49,7 @@ pub fn merge(out: impl Into<PathBuf>, runs: &[PathBuf]) -> Result<RunFolder> {
     for run in &runs {
         copy_tree(&run.path().join(PICTURES), &merged.path().join(PICTURES))?;
     }
+    sources::merge(&runs, &merged)?;
     merged.write_records(&found)?;
     merged.write_failures(&failed)?;
     Ok(merged)

@@ -34,6 +34,7 @@ pub(crate) const PICTURES: &str = "pictures";
 /// | `failed.jsonl` | dead letters of [`RunFolder::work_many`], with their reasons |
 /// | `times.jsonl` | how long each item took: for estimates, in no result |
 /// | `pictures/` | what the items made |
+/// | `sources.jsonl` | where the pictures are that the items looked at, in no result |
 /// | `summary.json`, `summary.csv`, `table.md` | the results, when all items are finished |
 #[derive(Debug)]
 pub struct RunFolder {
@@ -207,6 +208,18 @@ impl RunFolder {
     pub fn records<R: DeserializeOwned>(&self) -> Result<Vec<R>> {
         let found = self.complete()?;
         found.values().map(|line| line.read()).collect()
+    }
+
+    /// The records that there are so far, each with its item's key, in the order of the plan.
+    ///
+    /// # Errors
+    /// [`RunError::Conflict`], or when a file of records cannot be read.
+    pub fn records_so_far<R: DeserializeOwned>(&self) -> Result<Vec<(String, R)>> {
+        let found = self.found()?;
+        let lines = found.iter();
+        lines
+            .map(|(position, line)| Ok((self.plan.items()[*position].clone(), line.read()?)))
+            .collect()
     }
 
     /// Writes a picture under a name such as `neg/0007-conclip-seed3.png` into the folder of

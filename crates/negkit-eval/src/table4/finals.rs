@@ -1,6 +1,6 @@
 //! The numbers of Table 4, from records alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use negkit_metrics::{
@@ -91,15 +91,39 @@ struct Own<'a> {
 /// # Errors
 /// When it is not a run of this table, an item has no record, or there is no score.
 pub fn finals(run: &RunFolder) -> Result<Finals> {
-    if run.plan().table() != TABLE {
-        return Err(RunError::Table {
+    check_table(run)?;
+    from_records(run.plan().settings()?, &run.records()?)
+}
+
+/// The same of a run that is under way: of those prompts that are done with every encoder.
+///
+/// # Errors
+/// When it is not a run of this table, or no prompt of a score is done with every encoder yet.
+pub fn finals_so_far(run: &RunFolder) -> Result<Finals> {
+    check_table(run)?;
+    let settings: Table4Settings = run.plan().settings()?;
+    let mut records: Vec<Table4Record> = Vec::new();
+    records.extend(run.records_so_far()?.into_iter().map(|(_, record)| record));
+    let mut done: HashMap<(Task, String), usize> = HashMap::new();
+    for record in &records {
+        *done.entry((record.task, record.id.clone())).or_default() += 1;
+    }
+    records.retain(|record| {
+        done.get(&(record.task, record.id.clone())) == Some(&settings.text_encoders.len())
+    });
+    from_records(settings, &records)
+}
+
+fn check_table(run: &RunFolder) -> Result<()> {
+    match run.plan().table() {
+        TABLE => Ok(()),
+        found => Err(RunError::Table {
             path: run.path().to_owned(),
             expected: TABLE.to_owned(),
-            found: run.plan().table().to_owned(),
+            found: found.to_owned(),
         }
-        .into());
+        .into()),
     }
-    from_records(run.plan().settings()?, &run.records()?)
 }
 
 fn from_records(settings: Table4Settings, records: &[Table4Record]) -> Result<Finals> {
@@ -268,7 +292,7 @@ fn parts(
 }
 
 /// The first word of a prompt that denies; "other" without one of the usual.
-fn negation_word(prompt: &str) -> String {
+pub fn negation_word(prompt: &str) -> String {
     const WORDS: [&str; 5] = ["no", "without", "not", "never", "none"];
     let lower = prompt.to_lowercase();
     let mut words = lower.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’');

@@ -39,8 +39,8 @@ impl Dataset {
         }
     }
 
-    /// The dataset of an item.
-    pub(super) fn of_item(item: &str) -> Option<(Self, u64)> {
+    /// The dataset of an item and the picture's id there, by the item's key.
+    pub fn of_item(item: &str) -> Option<(Self, u64)> {
         let (dataset, id) = item.split_once('/')?;
         let dataset = Self::ALL.into_iter().find(|known| known.key() == dataset)?;
         Some((dataset, id.parse().ok()?))

@@ -136,15 +136,39 @@ impl Counted {
 /// # Errors
 /// When an item has no record, or a dataset has no picture that could be opened.
 pub fn finals(run: &RunFolder) -> Result<Finals> {
-    if run.plan().table() != TABLE {
-        return Err(RunError::Table {
+    check_table(run)?;
+    let records: Vec<PictureRecord> = run.records()?;
+    let items = run.plan().items().iter().cloned();
+    from_records(run, items.zip(records))
+}
+
+/// The same of a run that is under way: of those pictures that are done.
+///
+/// # Errors
+/// As [`finals`], but for items without a record; when no picture of a dataset is done yet, the
+/// dataset is left out.
+pub fn finals_so_far(run: &RunFolder) -> Result<Finals> {
+    check_table(run)?;
+    from_records(run, run.records_so_far()?)
+}
+
+fn check_table(run: &RunFolder) -> Result<()> {
+    match run.plan().table() {
+        TABLE => Ok(()),
+        found => Err(RunError::Table {
             path: run.path().to_owned(),
             expected: TABLE.to_owned(),
-            found: run.plan().table().to_owned(),
+            found: found.to_owned(),
         }
-        .into());
+        .into()),
     }
-    let summary = summarise(run)?;
+}
+
+fn from_records(
+    run: &RunFolder,
+    records: impl IntoIterator<Item = (String, PictureRecord)>,
+) -> Result<Finals> {
+    let summary = summarise(run.plan().settings()?, records)?;
     let value = serde_json::to_value(&summary).map_err(|error| RunError::Settings {
         reason: error.to_string(),
     })?;
@@ -155,16 +179,17 @@ pub fn finals(run: &RunFolder) -> Result<Finals> {
     })
 }
 
-fn summarise(run: &RunFolder) -> Result<Summary> {
-    let settings: Settings = run.plan().settings()?;
-    let records: Vec<PictureRecord> = run.records()?;
+fn summarise(
+    settings: Settings,
+    records: impl IntoIterator<Item = (String, PictureRecord)>,
+) -> Result<Summary> {
     let mut by_dataset: BTreeMap<Dataset, Counted> = BTreeMap::new();
-    for (item, record) in run.plan().items().iter().zip(records) {
+    for (item, record) in records {
         let wrong = |reason: &str| Table5Error::Record {
             item: item.clone(),
             reason: reason.to_owned(),
         };
-        let (dataset, id) = Dataset::of_item(item)
+        let (dataset, id) = Dataset::of_item(&item)
             .ok_or_else(|| wrong("expected a dataset and the id of a picture, as refcocog/7"))?;
         let counted = by_dataset.entry(dataset);
         counted
@@ -187,8 +212,8 @@ fn summarise(run: &RunFolder) -> Result<Summary> {
     })
 }
 
-/// The paper's mean IoU.
-pub(super) fn of_paper(dataset: Dataset, encoder: &str) -> Option<f64> {
+/// The mean IoU that the paper's table has of an encoder of this name, where it has one.
+pub fn paper_mean_iou(dataset: Dataset, encoder: &str) -> Option<f64> {
     let (phrasecut, refcocog) = PaperRow::of(encoder)?.masks();
     Some(match dataset {
         Dataset::PhraseCut => phrasecut,
@@ -206,7 +231,7 @@ fn agreement(datasets: &[DatasetSummary], settings: &Settings) -> Vec<Comparison
         .iter()
         .flat_map(|dataset| settings.encoders.iter().map(move |one| (dataset, one)))
     {
-        let of_paper = |name: &str| of_paper(dataset.dataset, name);
+        let of_paper = |name: &str| paper_mean_iou(dataset.dataset, name);
         let (Some(base), Some(paper)) = (of_paper(first), of_paper(&encoder.name)) else {
             continue;
         };

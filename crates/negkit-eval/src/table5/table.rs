@@ -6,7 +6,7 @@ use negkit_metrics::{ACCURACY_IOUS, Interval, PairedDifference, SegmentationProt
 
 use super::data::Dataset;
 use super::finals::{
-    DatasetSummary, EncoderSummary, ProtocolSummary, Summary, of_paper, protocol_key,
+    DatasetSummary, EncoderSummary, ProtocolSummary, Summary, paper_mean_iou, protocol_key,
 };
 use super::{Scale, Settings};
 use crate::agreement::{self, Frame, difference};
@@ -119,7 +119,7 @@ fn protocol_table(text: &mut String, dataset: Dataset, protocol: &ProtocolSummar
 }
 
 fn table_line(text: &mut String, dataset: Dataset, encoder: &EncoderSummary) {
-    let paper = of_paper(dataset, &encoder.encoder);
+    let paper = paper_mean_iou(dataset, &encoder.encoder);
     let paper = paper.map_or("–".to_owned(), |score| format!("{score:.3}"));
     let name = encoder.encoder.replace('|', "\\|");
     let _ = write!(text, "| {name} | {paper} |");

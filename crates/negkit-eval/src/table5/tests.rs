@@ -344,3 +344,31 @@ fn shards_give_what_one_run_gives() {
     let merged = crate::merge(folder.path().join("merged"), &parts).unwrap();
     assert_eq!(finals(&merged).unwrap(), finals(&whole).unwrap());
 }
+
+#[test]
+fn a_run_under_way_has_numbers_of_what_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = world(&folder.path().join("world"));
+    let settings = settings(&data, &["stock", "negationclip"]);
+    let table = Table5::new(settings, data).unwrap();
+    let run = RunFolder::open(folder.path().join("run"), table.plan().unwrap()).unwrap();
+    let mut marker = Painter::new(2);
+    table
+        .run(&run, Shard::new(1, 2).unwrap(), &mut marker)
+        .unwrap();
+    let error = finals(&run).unwrap_err();
+    let incomplete = matches!(error, Table5Error::Run(EvalError::Incomplete { .. }));
+    assert!(incomplete, "{error}");
+    let done = |finals: &crate::Finals| -> u64 {
+        let datasets = finals.summary["datasets"].as_array().unwrap();
+        let pictures = datasets.iter().map(|d| d["pictures"].as_u64().unwrap());
+        pictures.sum()
+    };
+    assert_eq!(done(&finals_so_far(&run).unwrap()), marker.asked as u64);
+    table.run(&run, Shard::WHOLE, &mut marker).unwrap();
+    assert_eq!(finals_so_far(&run).unwrap(), finals(&run).unwrap());
+    // What shows the run finds its pictures.
+    let sources = run.sources().unwrap();
+    assert_eq!(sources.len(), run.plan().items().len());
+    assert!(sources.values().all(|file| file.is_file()));
+}
