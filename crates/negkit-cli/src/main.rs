@@ -12,6 +12,7 @@ mod mini;
 mod parity;
 mod progress;
 mod score;
+mod report;
 mod segment;
 mod train;
 mod txt2img;
@@ -58,6 +59,7 @@ enum Command {
     Data(data::DataCommand),
     #[command(subcommand)]
     Eval(eval::EvalCommand),
+    Report(report::ReportArgs),
     #[command(subcommand)]
     Score(score::ScoreCommand),
     #[command(subcommand)]
@@ -113,6 +115,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Data(command) => return data::run(&command),
         Command::Eval(command) => eval::run(&command)?,
         Command::Score(command) => score::run(&command)?,
+        Command::Report(args) => report::run(&args)?,
         Command::Mini(command) => mini::run(&command)?,
         Command::Train(command) => train::run(&command)?,
         Command::Download(args) => download::run(&args)?,
