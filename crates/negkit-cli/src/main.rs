@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod captions;
+mod bench;
 mod data;
 mod download;
 mod encoders;
@@ -68,6 +69,7 @@ enum Command {
     Train(train::TrainCommand),
     Download(download::DownloadArgs),
     Parity(parity::ParityArgs),
+    Bench(bench::BenchArgs),
     /// Print a completion script for a shell, to be sourced or put where the shell looks for it.
     Completions {
         /// The shell.
@@ -120,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(command) => train::run(&command)?,
         Command::Download(args) => download::run(&args)?,
         Command::Parity(args) => return parity::run(&args),
+        Command::Bench(args) => bench::run(&args)?,
         Command::Completions { shell } => {
             // In one piece: the generator panics when writing fails.
             let mut script = Vec::new();

@@ -5,7 +5,7 @@
 
 use candle_core::{Result, Tensor};
 use negkit_nn::{
-    Activation, AttentionMask, Conv2d, ConvOptions, LayerNorm, Linear, Params, resize_bicubic,
+    Activation, AttentionMask, Conv2d, ConvOptions, LayerNorm, Linear, Params, ops, resize_bicubic,
 };
 use negkit_text::tower::{ClipLayer, LayerSizes};
 use serde::{Deserialize, Serialize};
@@ -177,12 +177,12 @@ impl ClipVisionTower {
         let hidden = self.config.hidden_size;
         let patches = self.patch_embedding.forward(pixel_values)?;
         let grid = (patches.dim(2)?, patches.dim(3)?);
-        let patches = patches.flatten_from(2)?.transpose(1, 2)?;
+        let patches = ops::to_tokens(&patches)?;
         let class = self
             .class_embedding
             .reshape((1, 1, hidden))?
             .expand((batch, 1, hidden))?;
-        Tensor::cat(&[&class.contiguous()?, &patches.contiguous()?], 1)?
+        Tensor::cat(&[&class.contiguous()?, &patches], 1)?
             .broadcast_add(&self.position_embedding_for(grid)?)
     }
 

@@ -6,8 +6,8 @@
 use candle_core::{Result, Tensor};
 use negkit_clip::ClipVisionConfig;
 use negkit_nn::{
-    Activation, AttentionMask, Conv2d, ConvOptions, ConvTranspose2d, LayerNorm, Linear,
-    MultiHeadAttention, Params,
+    Activation, AttentionMask, Conv2d, ConvOptions, ConvTranspose2d, FeedForward, LayerNorm,
+    Linear, MultiHeadAttention, Params, ops,
 };
 use negkit_text::tower::ClipTextConfig;
 use serde::{Deserialize, Serialize};
@@ -61,8 +61,7 @@ struct DecoderLayer {
     self_attn: MultiHeadAttention,
     layer_norm1: LayerNorm,
     layer_norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
+    mlp: FeedForward,
 }
 
 impl DecoderLayer {
@@ -75,16 +74,19 @@ impl DecoderLayer {
             self_attn: MultiHeadAttention::load(&params.pp("self_attn"), width, heads)?,
             layer_norm1: LayerNorm::load(&params.pp("layer_norm1"), width, eps)?,
             layer_norm2: LayerNorm::load(&params.pp("layer_norm2"), width, eps)?,
-            fc1: Linear::load(&mlp.pp("fc1"), width, inner)?,
-            fc2: Linear::load(&mlp.pp("fc2"), inner, width)?,
+            mlp: FeedForward::load(
+                [&mlp.pp("fc1"), &mlp.pp("fc2")],
+                width,
+                inner,
+                Activation::Relu,
+            )?,
         })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mixed = self.self_attn.forward(x, x, AttentionMask::None)?;
-        let x = self.layer_norm1.forward(&(x + mixed)?)?;
-        let inner = Activation::Relu.forward(&self.fc1.forward(&x)?)?;
-        self.layer_norm2.forward(&(&x + self.fc2.forward(&inner)?)?)
+        let x = self.self_attn.forward_onto(x, x, AttentionMask::None, x)?;
+        let x = self.layer_norm1.forward(&x)?;
+        self.layer_norm2.forward(&self.mlp.forward_onto(&x, &x)?)
     }
 }
 
@@ -218,7 +220,6 @@ impl ClipSegDecoder {
     /// # Errors
     /// When shapes do not fit or the device fails.
     pub fn forward(&self, picture: &ReducedPicture, conditions: &Tensor) -> Result<Tensor> {
-        let count = conditions.dim(0)?;
         let mul = self.film_mul.forward(conditions)?.unsqueeze(1)?;
         let add = self.film_add.forward(conditions)?.unsqueeze(1)?;
         let mut output: Option<Tensor> = None;
@@ -235,12 +236,10 @@ impl ClipSegDecoder {
         let Some(output) = output else {
             candle_core::bail!("CLIPSeg decoder: the configuration names no extract_layers")
         };
-        let (_, tokens, width) = output.dims3()?;
+        let tokens = output.dim(1)?;
         let (rows, columns) = picture.grid;
-        let map = output
-            .narrow(1, 1, tokens - 1)?
-            .transpose(1, 2)?
-            .reshape((count, width, rows, columns))?;
+        let map = output.narrow(1, 1, tokens - 1)?.contiguous()?;
+        let map = ops::to_picture(&map, (rows, columns))?;
         self.head.forward(&map)?.squeeze(1)
     }
 }

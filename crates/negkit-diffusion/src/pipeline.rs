@@ -323,6 +323,7 @@ impl StableDiffusion {
         };
         let mut latents = (start.to_device(device)? * scheduler.init_noise_sigma())?;
         let timesteps = scheduler.timesteps().to_vec();
+        let context = self.unet.prepare(&context)?;
         for (step, &timestep) in timesteps.iter().enumerate() {
             let input = scheduler
                 .scale_model_input(&latents, step)?
@@ -332,7 +333,7 @@ impl StableDiffusion {
             } else {
                 input
             };
-            let output = self.unet.forward(&input, &[timestep], &context)?;
+            let output = self.unet.forward_prepared(&input, &[timestep], &context)?;
             let output = output.to_dtype(DType::F32)?;
             let output = if guided {
                 let negative = output.narrow(0, 0, batch.len())?;

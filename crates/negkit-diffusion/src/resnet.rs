@@ -3,9 +3,7 @@
 //! Reference: `diffusers/models/resnet.py`, `downsampling.py` and `upsampling.py`.
 
 use candle_core::{Result, Tensor};
-use negkit_nn::{
-    Activation, Conv2d, ConvOptions, GroupNorm, Linear, Params, ops, upsample_nearest,
-};
+use negkit_nn::{Activation, Conv2d, ConvOptions, GroupNorm, Linear, Params};
 
 /// Norm and activation, the same in all blocks of a model.
 #[derive(Debug, Clone, Copy)]
@@ -66,15 +64,16 @@ impl ResnetBlock {
     /// `[n, output, h, w]`.
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let y = self.norm1.forward_then(x, self.activation)?;
-        let mut y = self.conv1.forward(&y)?;
-        if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
-            y = ops::add_per_channel(&y, &projection.forward(time)?)?;
-        }
+        let y = match (&self.time_emb_proj, time) {
+            (Some(projection), Some(time)) => {
+                self.conv1.forward_shifted(&y, &projection.forward(time)?)?
+            }
+            _ => self.conv1.forward(&y)?,
+        };
         let y = self.norm2.forward_then(&y, self.activation)?;
-        let y = self.conv2.forward(&y)?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x)? + y,
-            None => x + y,
+            Some(shortcut) => self.conv2.forward_onto(&y, &shortcut.forward(x)?),
+            None => self.conv2.forward_onto(&y, x),
         }
     }
 }
@@ -92,30 +91,21 @@ pub(crate) enum Border {
 #[derive(Debug, Clone)]
 pub(crate) struct Downsample {
     conv: Conv2d,
-    border: Border,
 }
 
 impl Downsample {
     pub(crate) fn load(params: &Params, channels: usize, border: Border) -> Result<Self> {
-        let padding = match border {
-            Border::Symmetric(padding) => padding,
-            Border::RightBelow => 0,
+        let options = match border {
+            Border::Symmetric(padding) => ConvOptions::new(3, 2, padding),
+            Border::RightBelow => ConvOptions::new(3, 2, 0).with_after(1),
         };
-        let options = ConvOptions::new(3, 2, padding);
         Ok(Self {
             conv: Conv2d::load(&params.pp("conv"), channels, channels, options)?,
-            border,
         })
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match self.border {
-            Border::Symmetric(_) => self.conv.forward(x),
-            Border::RightBelow => {
-                let padded = x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?;
-                self.conv.forward(&padded)
-            }
-        }
+        self.conv.forward(x)
     }
 }
 
@@ -135,6 +125,6 @@ impl Upsample {
 
     /// `[n, c, h, w]` to `[n, c, size.0, size.1]`.
     pub(crate) fn forward(&self, x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        self.conv.forward(&upsample_nearest(x, size)?)
+        self.conv.forward_resized(x, size)
     }
 }

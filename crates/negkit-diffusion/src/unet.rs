@@ -6,8 +6,10 @@
 mod config;
 mod transformer;
 
+use std::slice;
+
 use candle_core::{D, Result, Tensor};
-use negkit_nn::{Activation, Conv2d, ConvOptions, GroupNorm, Linear, Params};
+use negkit_nn::{Activation, Conv2d, ConvOptions, GroupNorm, KeysValues, Linear, Params, ops};
 
 pub use config::{DownBlockType, PerBlock, UNetConfig, UpBlockType};
 use transformer::{SpatialTransformer, TransformerSizes};
@@ -43,14 +45,33 @@ impl Layers {
         })
     }
 
-    fn forward(&self, i: usize, x: &Tensor, time: &Tensor, context: &Tensor) -> Result<Tensor> {
+    fn forward(
+        &self,
+        i: usize,
+        x: &Tensor,
+        time: &Tensor,
+        context: &mut slice::Iter<KeysValues>,
+    ) -> Result<Tensor> {
         let x = self.resnets[i].forward(x, Some(time))?;
         match self.attentions.get(i) {
-            Some(attention) => attention.forward(&x, context),
+            Some(attention) => attention.forward(&x, next(context)?),
             None => Ok(x),
         }
     }
 }
+
+/// The next transformer's keys and values.
+fn next<'a>(context: &mut slice::Iter<'a, KeysValues>) -> Result<&'a KeysValues> {
+    match context.next() {
+        Some(keys_values) => Ok(keys_values),
+        None => candle_core::bail!("UNet: the context was prepared by a UNet of fewer blocks"),
+    }
+}
+
+/// A context as [`UNet::prepare`] makes it: keys and values of every transformer, in the order in which
+/// they are used.
+#[derive(Debug, Clone)]
+pub struct UNetContext(Vec<KeysValues>);
 
 #[derive(Debug, Clone)]
 struct DownBlock {
@@ -203,8 +224,40 @@ impl UNet {
         timesteps: &[f64],
         encoder_hidden_states: &Tensor,
     ) -> Result<Tensor> {
+        self.forward_prepared(sample, timesteps, &self.prepare(encoder_hidden_states)?)
+    }
+
+    /// Everything of `encoder_hidden_states` `[n, length, cross_attention_dim]` that the time step does
+    /// not change: keys and values of every cross-attention.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit, or the device fails.
+    pub fn prepare(&self, encoder_hidden_states: &Tensor) -> Result<UNetContext> {
+        let down = self.down_blocks.iter().map(|block| &block.layers);
+        let up = self.up_blocks.iter().map(|block| &block.layers);
+        let transformers = down
+            .flat_map(|layers| &layers.attentions)
+            .chain([&self.mid_block.attention])
+            .chain(up.flat_map(|layers| &layers.attentions));
+        let prepare =
+            |transformer: &SpatialTransformer| transformer.keys_values(encoder_hidden_states);
+        Ok(UNetContext(
+            transformers.map(prepare).collect::<Result<_>>()?,
+        ))
+    }
+
+    /// [`UNet::forward`] with a context that was prepared for it.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit, or the device fails.
+    pub fn forward_prepared(
+        &self,
+        sample: &Tensor,
+        timesteps: &[f64],
+        context: &UNetContext,
+    ) -> Result<Tensor> {
         let time = self.embed_time(timesteps, sample)?;
-        let context = encoder_hidden_states;
+        let context = &mut context.0.iter();
         let mut x = self.conv_in.forward(sample)?;
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
@@ -218,12 +271,12 @@ impl UNet {
             }
         }
         x = self.mid_block.first.forward(&x, Some(&time))?;
-        x = self.mid_block.attention.forward(&x, context)?;
+        x = self.mid_block.attention.forward(&x, next(context)?)?;
         x = self.mid_block.second.forward(&x, Some(&time))?;
         for block in &self.up_blocks {
             for i in 0..block.layers.resnets.len() {
                 if let Some(skip) = skips.pop() {
-                    x = Tensor::cat(&[&x, &skip], 1)?;
+                    x = ops::cat_channels(&x, &skip)?;
                 }
                 x = block.layers.forward(i, &x, &time, context)?;
             }
@@ -232,7 +285,7 @@ impl UNet {
             }
         }
         let x = self.conv_norm_out.forward_then(&x, self.config.act_fn)?;
-        self.conv_out.forward(&x)
+        self.conv_out.forward(&x)?.contiguous()
     }
 
     /// The activated time embedding, `[n, 4 * block_out_channels[0]]`: every residual block starts

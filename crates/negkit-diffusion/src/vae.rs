@@ -5,7 +5,7 @@
 use candle_core::{Result, Tensor};
 use negkit_nn::{
     Activation, AttentionMask, ConfigError, Conv2d, ConvOptions, GroupNorm, Linear,
-    MultiHeadAttention, Params,
+    MultiHeadAttention, Params, ops,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -150,12 +150,13 @@ impl MapAttention {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let tokens = self.group_norm.forward(x)?.flatten_from(2)?;
-        let tokens = tokens.transpose(1, 2)?.contiguous()?;
+        let (_, _, h, w) = x.dims4()?;
+        let tokens = ops::to_tokens(&self.group_norm.forward(x)?)?;
+        let whole = ops::to_tokens(x)?;
         let mixed = self
             .attention
-            .forward(&tokens, &tokens, AttentionMask::None)?;
-        x + mixed.transpose(1, 2)?.reshape(x.shape())?
+            .forward_onto(&tokens, &tokens, AttentionMask::None, &whole)?;
+        ops::to_picture(&mixed, (h, w))
     }
 }
 
@@ -262,7 +263,7 @@ impl Encoder {
         }
         let x = self.mid_block.forward(&x)?;
         let x = self.conv_norm_out.forward_then(&x, self.activation)?;
-        self.conv_out.forward(&x)
+        self.conv_out.forward(&x)?.contiguous()
     }
 }
 
@@ -316,7 +317,7 @@ impl Decoder {
             }
         }
         let x = self.conv_norm_out.forward_then(&x, self.activation)?;
-        self.conv_out.forward(&x)
+        self.conv_out.forward(&x)?.contiguous()
     }
 }
 
@@ -401,7 +402,8 @@ impl Vae {
     /// # Errors
     /// When shapes do not fit or the device fails.
     pub fn moments(&self, pictures: &Tensor) -> Result<Tensor> {
-        self.quant_conv.forward(&self.encoder.forward(pictures)?)
+        let moments = self.encoder.forward(pictures)?;
+        self.quant_conv.forward(&moments)?.contiguous()
     }
 
     /// Decodes latents `[n, latent_channels, h, w]`, already divided by the scaling factor, to

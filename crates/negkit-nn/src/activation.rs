@@ -3,6 +3,8 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use negkit_kernels::Function;
+
 use crate::ops;
 
 /// An activation function, as `hidden_act` or `act_fn` of a published `config.json` names it.
@@ -31,6 +33,16 @@ impl Activation {
             Self::Gelu => ops::gelu_erf(x),
             Self::Relu => ops::relu(x),
             Self::Silu => ops::silu(x),
+        }
+    }
+
+    /// The same for the kernels.
+    pub(crate) fn function(self) -> Function {
+        match self {
+            Self::QuickGelu => Function::QuickGelu,
+            Self::Gelu => Function::GeluErf,
+            Self::Relu => Function::Relu,
+            Self::Silu => Function::Silu,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::{Linear, Params, Products, kernels, ops};
+use negkit_kernels::training as kernels;
+use negkit_kernels::{AttentionMask, Products};
+
+use crate::{Linear, Params, fused, ops};
 
 /// Bound on the memory that attention scores may take at a time.
 ///
@@ -26,15 +29,6 @@ impl Default for AttentionBudget {
     fn default() -> Self {
         Self { bytes: 256 << 20 }
     }
-}
-
-/// Which keys a query may look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttentionMask {
-    /// All keys.
-    None,
-    /// Keys at the query's own position and before it.
-    Causal,
 }
 
 /// `softmax(q k^T * scale) v` for `q` `[batch, heads, queries, d]`, `k` and `v`
@@ -177,21 +171,94 @@ impl MultiHeadAttention {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor, context: &Tensor, mask: AttentionMask) -> Result<Tensor> {
-        let q = self.q.forward(x)?;
-        let k = self.k.forward(context)?;
-        let v = self.v.forward(context)?;
-        let scale = ((q.dim(2)? / self.heads) as f64).powf(-0.5);
-        let mixed = if ops::trains(&[&q, &k, &v], self.products) {
-            let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
-            kernels::multi_head_attention([&q, &k, &v], self.heads, mask, scale, self.products)?
-        } else {
-            let q = split_heads(&q, self.heads)?;
-            let k = split_heads(&k, self.heads)?;
-            let v = split_heads(&v, self.heads)?;
-            merge_heads(&attention(&q, &k, &v, mask, scale, self.budget)?)?
-        };
-        self.out.forward(&mixed)
+        self.out
+            .forward(&self.mix(x, &self.keys_values(context)?, mask)?)
     }
+
+    /// [`MultiHeadAttention::forward`] plus `residual`, which has the shape of `x`.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_onto(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        mask: AttentionMask,
+        residual: &Tensor,
+    ) -> Result<Tensor> {
+        self.forward_to(x, &self.keys_values(context)?, mask, residual)
+    }
+
+    /// [`MultiHeadAttention::forward_onto`] to a context whose keys and values are there already.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_to(
+        &self,
+        x: &Tensor,
+        context: &KeysValues,
+        mask: AttentionMask,
+        residual: &Tensor,
+    ) -> Result<Tensor> {
+        self.out
+            .forward_onto(&self.mix(x, context, mask)?, residual)
+    }
+
+    /// Keys and values of `context` `[batch, keys, _]`: what attention to it needs, however often.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn keys_values(&self, context: &Tensor) -> Result<KeysValues> {
+        Ok(KeysValues {
+            k: self.k.forward(context)?,
+            v: self.v.forward(context)?,
+        })
+    }
+
+    /// What the heads make of `x`, side by side: `[batch, queries, width]`.
+    fn mix(
+        &self,
+        x: &Tensor,
+        KeysValues { k, v }: &KeysValues,
+        mask: AttentionMask,
+    ) -> Result<Tensor> {
+        let q = self.q.forward(x)?;
+        let scale = ((q.dim(2)? / self.heads) as f64).powf(-0.5);
+        let tensors = [&q, k, v];
+        if tensors.iter().any(|tensor| tensor.track_op()) && ops::trains(&tensors, self.products) {
+            let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
+            return kernels::multi_head_attention(
+                [&q, &k, &v],
+                self.heads,
+                mask,
+                scale,
+                self.products,
+            );
+        }
+        let fused = |tensor: &&Tensor| {
+            tensor.device().is_cpu()
+                && matches!(tensor.dtype(), DType::F32 | DType::BF16)
+                && tensor.dtype() == q.dtype()
+                && !tensor.track_op()
+                && tensor.elem_count() > 0
+        };
+        if tensors.iter().all(fused) {
+            return fused::attention(tensors, self.heads, mask, scale);
+        }
+        let q = split_heads(&q, self.heads)?;
+        let k = split_heads(k, self.heads)?;
+        let v = split_heads(v, self.heads)?;
+        merge_heads(&attention(&q, &k, &v, mask, scale, self.budget)?)
+    }
+}
+
+/// Keys and values of a context, of all heads side by side.
+#[derive(Debug, Clone)]
+pub struct KeysValues {
+    /// `[batch, keys, width]`
+    k: Tensor,
+    /// `[batch, keys, width]`
+    v: Tensor,
 }
 
 /// `[queries, keys]`: 0 where a query may look, minus infinity elsewhere.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use candle_core::{DType, Device};
 use thiserror::Error;
 
-use crate::Products;
+use negkit_kernels::Products;
 
 /// Why a device or a type cannot be had.
 #[derive(Debug, Error)]
@@ -31,6 +31,9 @@ pub enum DeviceError {
         /// What the driver said.
         cause: candle_core::Error,
     },
+    /// `NEGKIT_ISA` asks for instructions that the CPU lacks.
+    #[error(transparent)]
+    Isa(#[from] negkit_kernels::IsaError),
 }
 
 /// The device asked for.
@@ -104,7 +107,8 @@ impl fmt::Display for DeviceChoice {
 /// The number type asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DtypeChoice {
-    /// f16 on CUDA, f32 on the CPU.
+    /// f16 on CUDA; on a CPU bf16 where it multiplies that faster than f32 (AMX, AVX-512 BF16), f32
+    /// elsewhere.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -120,6 +124,7 @@ impl DtypeChoice {
     pub fn on(self, device: &Device) -> DType {
         match self {
             Self::Auto if device.is_cuda() => DType::F16,
+            Self::Auto if negkit_kernels::Isa::current().multiplies_bf16() => DType::BF16,
             Self::Auto | Self::F32 => DType::F32,
             Self::F16 => DType::F16,
             Self::Bf16 => DType::BF16,
@@ -170,6 +175,7 @@ impl Compute {
     /// When the device cannot be had.
     pub fn open(device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, DeviceError> {
         let device = device.open()?;
+        negkit_kernels::Isa::chosen()?;
         let dtype = dtype.on(&device);
         Ok(Self {
             device,

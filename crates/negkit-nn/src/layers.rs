@@ -1,15 +1,68 @@
 //! Layers with parameters.
 
-use candle_core::{Result, Tensor};
+use std::sync::Arc;
 
+use candle_core::{Result, Tensor};
+use negkit_kernels::{Affine, Function, Order, Products, Sliding};
+
+use crate::fused::{self, Rest};
 use crate::ops::{self, Gating};
-use crate::{Activation, Params, Products};
+use crate::packed::{Kernel, Packed, is_channels_last, vector};
+use crate::{Activation, Params, upsample_nearest};
+
+/// A vector of parameters, and the same as the kernels take it.
+#[derive(Debug, Clone)]
+struct Vector {
+    tensor: Tensor,
+    values: Option<Arc<[f32]>>,
+}
+
+impl Vector {
+    fn new(tensor: Tensor) -> Result<Self> {
+        Ok(Self {
+            values: vector(&tensor)?,
+            tensor,
+        })
+    }
+}
+
+/// A kernel and its bias.
+#[derive(Debug, Clone)]
+struct Affinity {
+    kernel: Kernel,
+    bias: Option<Vector>,
+}
+
+impl Affinity {
+    fn new(weight: Tensor, bias: Option<Tensor>, order: Order, products: Products) -> Result<Self> {
+        let kernel = Kernel::new(weight, order, products)?;
+        let mut bias = bias.map(Vector::new).transpose()?;
+        if let (Kernel::Packed(packed), Some(bias)) = (&kernel, &mut bias)
+            && let Some(values) = &mut bias.values
+        {
+            *values = packed.order.arrange(values).into();
+        }
+        Ok(Self { kernel, bias })
+    }
+
+    /// What the kernels take, if `tensors` are for them.
+    fn fused(&self, tensors: &[&Tensor]) -> Option<(&Packed, Option<&[f32]>)> {
+        let packed = self.kernel.packed(tensors)?;
+        match &self.bias {
+            None => Some((packed, None)),
+            Some(bias) => Some((packed, Some(bias.values.as_deref()?))),
+        }
+    }
+
+    fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref().map(|bias| &bias.tensor)
+    }
+}
 
 /// `y = x W^T + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    affinity: Affinity,
     products: Products,
 }
 
@@ -19,11 +72,8 @@ impl Linear {
     /// # Errors
     /// When the device fails.
     pub fn load(params: &Params, input: usize, output: usize) -> Result<Self> {
-        Ok(Self {
-            weight: params.get((output, input), "weight")?,
-            bias: Some(params.get(output, "bias")?),
-            products: params.products(),
-        })
+        let weight = params.get((output, input), "weight")?;
+        Self::new(weight, Some(params.get(output, "bias")?), params.products())
     }
 
     /// Reads `weight` `[output, input]`; there is no bias.
@@ -31,10 +81,14 @@ impl Linear {
     /// # Errors
     /// When the device fails.
     pub fn load_no_bias(params: &Params, input: usize, output: usize) -> Result<Self> {
+        let weight = params.get((output, input), "weight")?;
+        Self::new(weight, None, params.products())
+    }
+
+    fn new(weight: Tensor, bias: Option<Tensor>, products: Products) -> Result<Self> {
         Ok(Self {
-            weight: params.get((output, input), "weight")?,
-            bias: None,
-            products: params.products(),
+            affinity: Affinity::new(weight, bias, Order::Plain, products)?,
+            products,
         })
     }
 
@@ -43,7 +97,31 @@ impl Linear {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear_in(x, &self.weight, self.bias.as_ref(), self.products)
+        if let Some((packed, bias)) = self.affinity.fused(&[x]) {
+            let rest = Rest {
+                bias,
+                ..Rest::default()
+            };
+            return fused::linear(x, packed, rest);
+        }
+        let weight = self.affinity.kernel.tensor()?;
+        ops::linear_in(x, &weight, self.affinity.bias(), self.products)
+    }
+
+    /// [`Linear::forward`] plus `residual`, which has the shape of the result.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        if let Some((packed, bias)) = self.affinity.fused(&[x, residual]) {
+            let rest = Rest {
+                bias,
+                residual: Some(residual),
+                ..Rest::default()
+            };
+            return fused::linear(x, packed, rest);
+        }
+        self.forward(x)? + residual
     }
 }
 
@@ -51,8 +129,8 @@ impl Linear {
 /// ("Attention Is All You Need", section 3.3), or the gated one of diffusers.
 #[derive(Debug, Clone)]
 pub struct FeedForward {
-    weights: [Tensor; 2],
-    biases: [Tensor; 2],
+    first: Affinity,
+    second: Affinity,
     gating: Gating,
     products: Products,
 }
@@ -86,19 +164,20 @@ impl FeedForward {
         [hidden, inner]: [usize; 2],
         gating: Gating,
     ) -> Result<Self> {
-        let (first_weight, first_bias) = (
-            first.get((hidden, width), "weight")?,
-            first.get(hidden, "bias")?,
-        );
-        let (weight, bias) = (
-            second.get((width, inner), "weight")?,
-            second.get(width, "bias")?,
-        );
+        let products = first.products();
+        let order = match gating {
+            Gating::Geglu => Order::Gated,
+            Gating::Activation(_) => Order::Plain,
+        };
+        let load = |params: &Params, [output, input]: [usize; 2], order| {
+            let weight = params.get((output, input), "weight")?;
+            Affinity::new(weight, Some(params.get(output, "bias")?), order, products)
+        };
         Ok(Self {
-            weights: [first_weight, weight],
-            biases: [first_bias, bias],
+            first: load(first, [hidden, width], order)?,
+            second: load(second, [width, inner], Order::Plain)?,
             gating,
-            products: first.products(),
+            products,
         })
     }
 
@@ -107,9 +186,58 @@ impl FeedForward {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let ([first, second], [first_bias, bias]) = (&self.weights, &self.biases);
+        self.run(x, None)
+    }
+
+    /// [`FeedForward::forward`] plus `residual`, which has the shape of the result.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        self.run(x, Some(residual))
+    }
+
+    fn run(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        let mut tensors = vec![x];
+        tensors.extend(residual);
+        let both = self.first.fused(&tensors).zip(self.second.fused(&tensors));
+        let Some(((first, first_bias), (second, bias))) = both else {
+            return self.composed(x, residual);
+        };
+        let function = match self.gating {
+            Gating::Activation(activation) => activation.function(),
+            Gating::Geglu if first.order == Order::Gated => Function::Geglu,
+            Gating::Geglu => Function::Identity,
+        };
+        let rest = Rest {
+            bias: first_bias,
+            function,
+            ..Rest::default()
+        };
+        let mut hidden = fused::linear(x, first, rest)?;
+        if self.gating == Gating::Geglu && function == Function::Identity {
+            hidden = ops::geglu(&hidden)?;
+        }
+        let rest = Rest {
+            bias,
+            residual,
+            ..Rest::default()
+        };
+        fused::linear(&hidden, second, rest)
+    }
+
+    fn composed(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        let weights = [self.first.kernel.tensor()?, self.second.kernel.tensor()?];
+        let (Some(first_bias), Some(bias)) = (self.first.bias(), self.second.bias()) else {
+            candle_core::bail!("a feed-forward network was built without biases")
+        };
+        let [first, second] = &weights;
         let (weights, biases) = ([first, second], [first_bias, bias]);
-        ops::feed_forward(x, weights, biases, self.gating, self.products)
+        let y = ops::feed_forward(x, weights, biases, self.gating, self.products)?;
+        match residual {
+            Some(residual) => y + residual,
+            None => Ok(y),
+        }
     }
 }
 
@@ -122,6 +250,8 @@ pub struct ConvOptions {
     pub stride: usize,
     /// Zeros added on each side, in pixels.
     pub padding: usize,
+    /// Zeros added below and to the right besides, in pixels.
+    pub after: usize,
 }
 
 impl ConvOptions {
@@ -136,15 +266,24 @@ impl ConvOptions {
             kernel,
             stride,
             padding,
+            after: 0,
         }
+    }
+
+    /// The same with this many more zeros below and to the right.
+    #[must_use]
+    pub const fn with_after(self, after: usize) -> Self {
+        Self { after, ..self }
     }
 }
 
 /// 2D convolution.
+///
+/// Without gradients, on a CPU, the result's channels lie side by side in memory (its shape is the same
+/// as ever): that is how the next convolution reads it, and norms and residuals keep it.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    affinity: Affinity,
     options: ConvOptions,
     products: Products,
 }
@@ -160,10 +299,8 @@ impl Conv2d {
         output: usize,
         options: ConvOptions,
     ) -> Result<Self> {
-        Ok(Self {
-            bias: Some(params.get(output, "bias")?),
-            ..Self::load_no_bias(params, input, output, options)?
-        })
+        let bias = Some(params.get(output, "bias")?);
+        Self::new(params, input, output, options, bias)
     }
 
     /// Reads `weight` `[output, input, kernel, kernel]`; there is no bias.
@@ -176,12 +313,23 @@ impl Conv2d {
         output: usize,
         options: ConvOptions,
     ) -> Result<Self> {
+        Self::new(params, input, output, options, None)
+    }
+
+    fn new(
+        params: &Params,
+        input: usize,
+        output: usize,
+        options: ConvOptions,
+        bias: Option<Tensor>,
+    ) -> Result<Self> {
         let kernel = options.kernel;
+        let weight = params.get((output, input, kernel, kernel), "weight")?;
+        let products = params.products();
         Ok(Self {
-            weight: params.get((output, input, kernel, kernel), "weight")?,
-            bias: None,
+            affinity: Affinity::new(weight, bias, Order::Plain, products)?,
             options,
-            products: params.products(),
+            products,
         })
     }
 
@@ -190,11 +338,80 @@ impl Conv2d {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, None, Rest::default())
+    }
+
+    /// [`Conv2d::forward`] plus `residual`, which has the shape of the result.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let rest = Rest {
+            residual: Some(residual),
+            ..Rest::default()
+        };
+        self.run(x, None, rest)
+    }
+
+    /// [`Conv2d::forward`] plus `shift` `[n, output]` at every position.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_shifted(&self, x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let rest = Rest {
+            shift: Some(shift),
+            ..Rest::default()
+        };
+        self.run(x, None, rest)
+    }
+
+    /// [`Conv2d::forward`] of `x` resized to `size` (height, width), each pixel the nearest.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn forward_resized(&self, x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        self.run(x, Some(size), Rest::default())
+    }
+
+    fn run(&self, x: &Tensor, size: Option<(usize, usize)>, rest: Rest) -> Result<Tensor> {
         let ConvOptions {
-            stride, padding, ..
+            kernel,
+            stride,
+            padding,
+            after,
         } = self.options;
-        let bias = self.bias.as_ref();
-        ops::conv2d_in(x, &self.weight, bias, stride, padding, self.products)
+        let mut tensors = vec![x];
+        tensors.extend(rest.shift);
+        tensors.extend(rest.residual);
+        if let Some((packed, bias)) = self.affinity.fused(&tensors) {
+            let (_, _, height, width) = x.dims4()?;
+            let (resized_height, resized_width) = size.unwrap_or((height, width));
+            let sliding = Sliding {
+                picture: [height, width],
+                resized: [resized_height, resized_width],
+                kernel: [kernel, kernel],
+                stride,
+                before: padding,
+                after: padding + after,
+            };
+            return fused::conv2d(x, packed, sliding, Rest { bias, ..rest });
+        }
+        let mut x = match size {
+            Some(size) => upsample_nearest(x, size)?,
+            None => x.clone(),
+        };
+        if after > 0 {
+            x = x.pad_with_zeros(2, 0, after)?.pad_with_zeros(3, 0, after)?;
+        }
+        let (weight, bias) = (self.affinity.kernel.tensor()?, self.affinity.bias());
+        let mut y = ops::conv2d_in(&x, &weight, bias, stride, padding, self.products)?;
+        if let Some(shift) = rest.shift {
+            y = ops::add_per_channel(&y, shift)?;
+        }
+        match rest.residual {
+            Some(residual) => ops::add(&y, residual),
+            None => Ok(y),
+        }
     }
 }
 
@@ -244,8 +461,8 @@ impl ConvTranspose2d {
 /// Layer normalisation over the last dimension.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Vector,
+    bias: Vector,
     eps: f64,
 }
 
@@ -256,8 +473,8 @@ impl LayerNorm {
     /// When the device fails.
     pub fn load(params: &Params, hidden: usize, eps: f64) -> Result<Self> {
         Ok(Self {
-            weight: params.get(hidden, "weight")?,
-            bias: params.get(hidden, "bias")?,
+            weight: Vector::new(params.get(hidden, "weight")?)?,
+            bias: Vector::new(params.get(hidden, "bias")?)?,
             eps,
         })
     }
@@ -267,15 +484,29 @@ impl LayerNorm {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::layer_norm(x, &self.weight, &self.bias, self.eps)
+        let (weight, bias) = (&self.weight, &self.bias);
+        if let Some(affine) = affine(x, weight, bias, self.eps) {
+            return fused::layer_normalize(x, affine);
+        }
+        ops::layer_norm(x, &weight.tensor, &bias.tensor, self.eps)
     }
+}
+
+/// Scale and shift of a norm as the kernels take them, if `x` is for the kernels.
+fn affine<'a>(x: &Tensor, weight: &'a Vector, bias: &'a Vector, eps: f64) -> Option<Affine<'a>> {
+    let takes = x.device().is_cpu()
+        && !x.track_op()
+        && x.elem_count() > 0
+        && x.dtype() == weight.tensor.dtype();
+    let (weight, bias) = weight.values.as_deref().zip(bias.values.as_deref())?;
+    takes.then_some(Affine { weight, bias, eps })
 }
 
 /// Group normalisation over the channels of a picture.
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Vector,
+    bias: Vector,
     groups: usize,
     eps: f64,
 }
@@ -293,8 +524,8 @@ impl GroupNorm {
             )
         }
         Ok(Self {
-            weight: params.get(channels, "weight")?,
-            bias: params.get(channels, "bias")?,
+            weight: Vector::new(params.get(channels, "weight")?)?,
+            bias: Vector::new(params.get(channels, "bias")?)?,
             groups,
             eps,
         })
@@ -305,7 +536,11 @@ impl GroupNorm {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::group_norm(x, self.groups, &self.weight, &self.bias, self.eps)
+        if let Some(affine) = self.fused(x) {
+            return fused::group_normalize(x, self.groups, affine, false);
+        }
+        let (weight, bias) = (&self.weight.tensor, &self.bias.tensor);
+        ops::group_norm(x, self.groups, weight, bias, self.eps)
     }
 
     /// `activation` of [`GroupNorm::forward`].
@@ -313,12 +548,22 @@ impl GroupNorm {
     /// # Errors
     /// When shapes or types do not fit.
     pub fn forward_then(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        match activation {
-            Activation::Silu => {
-                ops::group_norm_silu(x, self.groups, &self.weight, &self.bias, self.eps)
-            }
-            other => other.forward(&self.forward(x)?),
+        if activation != Activation::Silu {
+            return activation.forward(&self.forward(x)?);
         }
+        if let Some(affine) = self.fused(x) {
+            return fused::group_normalize(x, self.groups, affine, true);
+        }
+        let (weight, bias) = (&self.weight.tensor, &self.bias.tensor);
+        ops::group_norm_silu(x, self.groups, weight, bias, self.eps)
+    }
+
+    /// For pictures whose channels are last in memory, and for bf16, which has no other kernel.
+    fn fused(&self, x: &Tensor) -> Option<Affine<'_>> {
+        let suits = is_channels_last(x) || (x.rank() == 4 && x.dtype() == candle_core::DType::BF16);
+        suits
+            .then(|| affine(x, &self.weight, &self.bias, self.eps))
+            .flatten()
     }
 }
 

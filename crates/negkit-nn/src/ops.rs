@@ -5,14 +5,16 @@
 //! composed of candle's operations.
 
 pub(crate) mod composed;
+#[cfg(test)]
+mod tests;
 
 use std::marker::PhantomData;
 
 use candle_core::{D, DType, Result, Tensor};
 
 use crate::Activation;
-use crate::kernels;
-use crate::product::Products;
+use crate::packed::is_channels_last;
+use negkit_kernels::{Products, training as kernels};
 
 /// Type in which a product of tensors of `x`'s type is computed on `x`'s device.
 ///
@@ -150,6 +152,53 @@ pub fn add_per_channel(x: &Tensor, shift: &Tensor) -> Result<Tensor> {
     composed::add_per_channel(x, shift)
 }
 
+/// `a + b`, of the same shape. Pictures whose channels are last in memory stay so.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if is_channels_last(a) && is_channels_last(b) {
+        let last = |x: &Tensor| x.permute((0, 2, 3, 1));
+        return (last(a)? + last(b)?)?.permute((0, 3, 1, 2));
+    }
+    a + b
+}
+
+/// `a` `[n, _, h, w]` and `b` `[n, _, h, w]` one behind the other along their channels, which stay last
+/// in memory where they are.
+///
+/// # Errors
+/// When shapes or types do not fit.
+pub fn cat_channels(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if is_channels_last(a) && is_channels_last(b) {
+        let last = |x: &Tensor| x.permute((0, 2, 3, 1));
+        return Tensor::cat(&[&last(a)?, &last(b)?], 3)?.permute((0, 3, 1, 2));
+    }
+    Tensor::cat(&[a, b], 1)
+}
+
+/// The pixels of a picture `[n, channels, h, w]` as tokens `[n, h * w, channels]`. Costs nothing where
+/// channels are last in memory.
+///
+/// # Errors
+/// When `x` has not four dimensions.
+pub fn to_tokens(x: &Tensor) -> Result<Tensor> {
+    let (n, channels, h, w) = x.dims4()?;
+    x.permute((0, 2, 3, 1))?
+        .contiguous()?
+        .reshape((n, h * w, channels))
+}
+
+/// Tokens `[n, h * w, channels]` as a picture `[n, channels, h, w]`: undoes [`to_tokens`], and copies
+/// nothing.
+///
+/// # Errors
+/// When there are not `h * w` tokens.
+pub fn to_picture(tokens: &Tensor, (h, w): (usize, usize)) -> Result<Tensor> {
+    let (n, _, channels) = tokens.dims3()?;
+    tokens.reshape((n, h, w, channels))?.permute((0, 3, 1, 2))
+}
+
 /// Softmax over the last dimension, in f32 for half-precision input.
 ///
 /// # Errors
@@ -248,6 +297,10 @@ fn activate<E: kernels::Elementwise + 'static>(
     x: &Tensor,
     composed: fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
+    if is_channels_last(x) && !x.track_op() {
+        let last = x.permute((0, 2, 3, 1))?;
+        return activate::<E>(&last, composed)?.permute((0, 3, 1, 2));
+    }
     let x = ready(x)?;
     if kernels::take(&[&x]) {
         return kernels::elementwise::<E>(&x);

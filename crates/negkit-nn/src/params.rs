@@ -17,7 +17,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::attention::AttentionBudget;
 use crate::device::Compute;
-use crate::product::Products;
+use negkit_kernels::Products;
 
 /// Named tensors that a model can be built from: a checkpoint file, or anything like it.
 pub trait TensorSource: Send + Sync {

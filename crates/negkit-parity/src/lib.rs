@@ -13,6 +13,7 @@
 mod case;
 mod difference;
 mod run;
+pub mod speed;
 
 use std::path::PathBuf;
 

@@ -160,7 +160,7 @@ fn compare(
     })
 }
 
-fn load_text_tower(
+pub(crate) fn load_text_tower(
     files: &ClipFiles,
     compute: &Compute,
 ) -> Result<(ClipTextTower, ClipTextConfig), ParityError> {
@@ -243,13 +243,13 @@ fn clip(case: &Case, compute: &Compute) -> Result<Outputs, ParityError> {
 }
 
 /// Stands for the text encoder where a case brings token ids instead of phrases.
-struct NoText(EncoderInfo);
+pub(crate) struct NoText(pub(crate) EncoderInfo);
 
 impl TextEncoder for NoText {
     fn encode(&self, _: &[&str]) -> Result<TextEncoding, TextError> {
         Err(TextError::Other {
             encoder: self.0.name.clone(),
-            cause: "a parity case has token ids, not phrases".into(),
+            cause: "there is no text encoder here: conditions are given as they are".into(),
         })
     }
 

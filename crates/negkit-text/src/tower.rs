@@ -5,7 +5,8 @@
 
 use candle_core::{Result, Tensor};
 use negkit_nn::{
-    Activation, AttentionMask, Embedding, LayerNorm, Linear, MultiHeadAttention, Params,
+    Activation, AttentionMask, Embedding, FeedForward, LayerNorm, Linear, MultiHeadAttention,
+    Params,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,9 +75,7 @@ pub struct ClipLayer {
     self_attn: MultiHeadAttention,
     layer_norm1: LayerNorm,
     layer_norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    activation: Activation,
+    mlp: FeedForward,
 }
 
 impl ClipLayer {
@@ -97,9 +96,7 @@ impl ClipLayer {
             self_attn: MultiHeadAttention::load(&params.pp("self_attn"), hidden, heads)?,
             layer_norm1: LayerNorm::load(&params.pp("layer_norm1"), hidden, eps)?,
             layer_norm2: LayerNorm::load(&params.pp("layer_norm2"), hidden, eps)?,
-            fc1: Linear::load(&mlp.pp("fc1"), hidden, inner)?,
-            fc2: Linear::load(&mlp.pp("fc2"), inner, hidden)?,
-            activation,
+            mlp: FeedForward::load([&mlp.pp("fc1"), &mlp.pp("fc2")], hidden, inner, activation)?,
         })
     }
 
@@ -109,9 +106,8 @@ impl ClipLayer {
     /// When shapes do not fit or the device fails.
     pub fn forward(&self, x: &Tensor, mask: AttentionMask) -> Result<Tensor> {
         let normed = self.layer_norm1.forward(x)?;
-        let x = (x + self.self_attn.forward(&normed, &normed, mask)?)?;
-        let inner = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
-        &x + self.fc2.forward(&self.activation.forward(&inner)?)?
+        let x = self.self_attn.forward_onto(&normed, &normed, mask, x)?;
+        self.mlp.forward_onto(&self.layer_norm2.forward(&x)?, &x)
     }
 }
 

@@ -4,8 +4,8 @@
 
 use candle_core::{Result, Tensor};
 use negkit_nn::{
-    AttentionMask, Conv2d, ConvOptions, FeedForward, GroupNorm, LayerNorm, Linear,
-    MultiHeadAttention, Params,
+    AttentionMask, Conv2d, ConvOptions, FeedForward, GroupNorm, KeysValues, LayerNorm, Linear,
+    MultiHeadAttention, Params, ops,
 };
 
 /// Sizes of one transformer.
@@ -112,27 +112,32 @@ impl SpatialTransformer {
         })
     }
 
-    /// `x` `[n, channels, h, w]` and `context` `[n, length, cross_attention_dim]` to the shape of
-    /// `x`.
-    pub(crate) fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let (n, channels, h, w) = x.dims4()?;
-        let to_tokens = |map: &Tensor| map.flatten_from(2)?.transpose(1, 2)?.contiguous();
-        let to_map = |tokens: &Tensor| tokens.transpose(1, 2)?.reshape((n, channels, h, w));
+    /// `x` `[n, channels, h, w]` and what [`Self::keys_values`] made of the context to the shape of `x`.
+    pub(crate) fn forward(&self, x: &Tensor, context: &KeysValues) -> Result<Tensor> {
+        let (_, _, h, w) = x.dims4()?;
+        let size = (h, w);
         let normed = self.norm.forward(x)?;
         let tokens = match &self.proj_in {
-            Projection::Conv(conv) => to_tokens(&conv.forward(&normed)?)?,
-            Projection::Linear(linear) => linear.forward(&to_tokens(&normed)?)?,
+            Projection::Conv(conv) => ops::to_tokens(&conv.forward(&normed)?)?,
+            Projection::Linear(linear) => linear.forward(&ops::to_tokens(&normed)?)?,
         };
+        let all = AttentionMask::None;
         let own = self.norm1.forward(&tokens)?;
-        let tokens = (self.attn1.forward(&own, &own, AttentionMask::None)? + tokens)?;
+        let tokens = self.attn1.forward_onto(&own, &own, all, &tokens)?;
         let own = self.norm2.forward(&tokens)?;
-        let tokens = (self.attn2.forward(&own, context, AttentionMask::None)? + tokens)?;
+        let tokens = self.attn2.forward_to(&own, context, all, &tokens)?;
         let own = self.norm3.forward(&tokens)?;
-        let tokens = (self.feed_forward.forward(&own)? + tokens)?;
-        let map = match &self.proj_out {
-            Projection::Conv(conv) => conv.forward(&to_map(&tokens)?)?,
-            Projection::Linear(linear) => to_map(&linear.forward(&tokens)?)?,
-        };
-        map + x
+        let tokens = self.feed_forward.forward_onto(&own, &tokens)?;
+        match &self.proj_out {
+            Projection::Conv(conv) => conv.forward_onto(&ops::to_picture(&tokens, size)?, x),
+            Projection::Linear(linear) => {
+                ops::add(&ops::to_picture(&linear.forward(&tokens)?, size)?, x)
+            }
+        }
+    }
+
+    /// What attention to `context` `[n, length, cross_attention_dim]` needs of it.
+    pub(crate) fn keys_values(&self, context: &Tensor) -> Result<KeysValues> {
+        self.attn2.keys_values(context)
     }
 }

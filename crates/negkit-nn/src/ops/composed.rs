@@ -4,7 +4,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::{at_least_f32, product_dtype};
-use crate::kernels;
+use negkit_kernels::training as kernels;
 
 /// Matrix product `a @ b` of `[.., m, k]` and `[.., k, n]`, accumulated in at least f32.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {

@@ -7,9 +7,10 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{TASK, View, erf, exp, gradient, output, rows_a_task, values};
+use crate::isa::arch;
 
 /// A function of one number.
-pub(crate) trait Elementwise: Send + Sync {
+pub trait Elementwise: Send + Sync {
     /// Its name, for error messages.
     const NAME: &'static str;
     /// Its value at `x`.
@@ -19,15 +20,15 @@ pub(crate) trait Elementwise: Send + Sync {
 }
 
 /// `x * sigmoid(x)`.
-pub(crate) struct Silu;
+pub struct Silu;
 /// `x * sigmoid(1.702 x)`.
-pub(crate) struct QuickGelu;
+pub struct QuickGelu;
 /// `x * Phi(x)`.
-pub(crate) struct GeluErf;
+pub struct GeluErf;
 /// `max(x, 0)` that keeps NaN.
-pub(crate) struct Relu;
+pub struct Relu;
 /// `x`.
-pub(crate) struct Identity;
+pub struct Identity;
 
 impl Elementwise for Silu {
     const NAME: &'static str = "silu";
@@ -97,7 +98,7 @@ impl Elementwise for Relu {
 }
 
 /// What is between the two layers of a feed-forward network.
-pub(crate) trait Gate: Send + Sync + 'static {
+pub trait Gate: Send + Sync + 'static {
     /// How many values of the first layer make one of the second's input.
     const INPUTS: usize;
     /// From rows of `INPUTS * width` to rows of `width`.
@@ -107,7 +108,7 @@ pub(crate) trait Gate: Send + Sync + 'static {
 }
 
 /// An elementwise function as a [`Gate`].
-pub(crate) struct Function<E>(pub(crate) PhantomData<E>);
+pub struct Function<E>(pub PhantomData<E>);
 
 impl<E: Elementwise + 'static> Gate for Function<E> {
     const INPUTS: usize = 1;
@@ -146,12 +147,12 @@ impl Gate for Geglu {
 }
 
 /// Applies `E` to every value of `x`.
-pub(crate) fn elementwise<E: Elementwise + 'static>(x: &Tensor) -> Result<Tensor> {
+pub fn elementwise<E: Elementwise + 'static>(x: &Tensor) -> Result<Tensor> {
     x.apply_op1(Map::<E>(PhantomData))
 }
 
-/// See [`crate::ops::geglu`].
-pub(crate) fn geglu(x: &Tensor) -> Result<Tensor> {
+/// See `negkit_nn::ops::geglu`.
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
     x.apply_op1(Geglu)
 }
 
@@ -181,7 +182,7 @@ impl<E: Elementwise> CustomOp1 for Map<E> {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let from = values(E::NAME, storage, layout)?;
         let mut to = vec![0.; from.len()];
-        let arch = Arch::new();
+        let arch = arch();
         let tasks = to.par_chunks_mut(TASK).zip(from.par_chunks(TASK));
         tasks.for_each(|(to, from)| {
             let function = PhantomData::<E>;
@@ -195,7 +196,7 @@ impl<E: Elementwise> CustomOp1 for Map<E> {
         let (x_view, grad_view) = (View::of(x), View::of(&grad));
         let (from, upper) = (x_view.values(E::NAME)?, grad_view.values(E::NAME)?);
         let mut to = vec![0.; from.len()];
-        let arch = Arch::new();
+        let arch = arch();
         let inputs = from.par_chunks(TASK).zip(upper.par_chunks(TASK));
         let tasks = to.par_chunks_mut(TASK).zip(inputs);
         tasks.for_each(|(to, (from, upper))| {
@@ -231,7 +232,7 @@ impl<E: Elementwise> WithSimd for MapGradient<'_, E> {
 }
 
 /// `a * gelu(b)` of the halves of a row.
-pub(crate) struct Geglu;
+pub struct Geglu;
 
 struct GegluRows<'a> {
     from: &'a [f32],
@@ -269,7 +270,7 @@ impl CustomOp1 for Geglu {
         let width = *last;
         let mut to = vec![0.; from.len() / 2];
         let task = width * rows_a_task(width);
-        let arch = Arch::new();
+        let arch = arch();
         let tasks = to.par_chunks_mut(task).zip(from.par_chunks(2 * task));
         tasks.for_each(|(to, from)| arch.dispatch(GegluRows { from, to, width }));
         output(to, dims)
@@ -282,7 +283,7 @@ impl CustomOp1 for Geglu {
         let width = grad.dims().last().copied().unwrap_or(1);
         let mut to = vec![0.; from.len()];
         let task = width * rows_a_task(width);
-        let arch = Arch::new();
+        let arch = arch();
         let inputs = from.par_chunks(2 * task).zip(upper.par_chunks(task));
         let tasks = to.par_chunks_mut(2 * task).zip(inputs);
         tasks.for_each(|(to, (from, upper))| {

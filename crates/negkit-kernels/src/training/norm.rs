@@ -7,20 +7,21 @@
 use std::marker::PhantomData;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::elementwise::{Elementwise, Identity};
 use super::linear::sum_rows;
 use super::{View, gradient, moments, output, rows_a_task, sum, sum_pairs, values};
+use crate::isa::arch;
 
-/// See [`crate::ops::layer_norm`].
-pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+/// See `negkit_nn::ops::layer_norm`.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     x.apply_op3(weight, bias, LayerNorm { eps })
 }
 
-/// See [`crate::ops::group_norm`].
-pub(crate) fn group_norm(
+/// See `negkit_nn::ops::group_norm`.
+pub fn group_norm(
     x: &Tensor,
     groups: usize,
     weight: &Tensor,
@@ -31,7 +32,7 @@ pub(crate) fn group_norm(
 }
 
 /// [`group_norm`], and `E` of every value of the result.
-pub(crate) fn group_norm_then<E: Elementwise + 'static>(
+pub fn group_norm_then<E: Elementwise + 'static>(
     x: &Tensor,
     groups: usize,
     weight: &Tensor,
@@ -103,7 +104,7 @@ impl CustomOp3 for LayerNorm {
         }
         let mut to = vec![0.; from.len()];
         let task = width * rows_a_task(width);
-        let arch = Arch::new();
+        let arch = arch();
         let tasks = to.par_chunks_mut(task).zip(from.par_chunks(task));
         tasks.for_each(|(to, from)| {
             arch.dispatch(LayerNormRows {
@@ -140,7 +141,7 @@ impl CustomOp3 for LayerNorm {
         let mut to = upper.to_vec();
         // Of every part, the sums for the weight and those for the bias.
         let mut sums = vec![0.; to.len().div_ceil(part) * 2 * width];
-        let arch = Arch::new();
+        let arch = arch();
         let outputs = to.par_chunks_mut(part).zip(sums.par_chunks_mut(2 * width));
         outputs
             .zip(from.par_chunks(part))
@@ -285,7 +286,7 @@ impl<E: Elementwise> CustomOp3 for GroupNorm<E> {
         let width = channels / self.groups;
         let size = from.len() / (batch * self.groups);
         let mut to = vec![0.; from.len()];
-        let arch = Arch::new();
+        let arch = arch();
         let tasks = to.par_chunks_mut(size).zip(from.par_chunks(size));
         tasks.enumerate().for_each(|(i, (to, from))| {
             let first = i % self.groups * width;
@@ -329,7 +330,7 @@ impl<E: Elementwise> CustomOp3 for GroupNorm<E> {
         let mut to = upper.to_vec();
         // Of every picture, the sums of every channel: for the weight and for the bias.
         let mut sums = vec![0.; batch * channels * 2];
-        let arch = Arch::new();
+        let arch = arch();
         let outputs = to.par_chunks_mut(size).zip(sums.par_chunks_mut(2 * width));
         let tasks = outputs.zip(from.par_chunks(size)).enumerate();
         tasks.for_each(|(i, ((to, sums), from))| {

@@ -4,7 +4,6 @@
 //! them: it never leaves the processor's cache, and the gradient computes it again.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::bias::AddBiasSlice;
@@ -12,10 +11,11 @@ use super::elementwise::Gate;
 use super::linear::{add_column_sums, column_sums};
 use super::scratch::Scratch;
 use super::{View, gradient, output, rows_a_task, values};
+use crate::isa::arch;
 use crate::product::{Matrix, MatrixMut, Output, Products, Threads, multiply};
 
-/// See [`crate::ops::feed_forward`]. `weights` and `biases` are those of the two layers.
-pub(crate) fn feed_forward<G: Gate>(
+/// See `negkit_nn::ops::feed_forward`. `weights` and `biases` are those of the two layers.
+pub fn feed_forward<G: Gate>(
     x: &Tensor,
     weights: [&Tensor; 2],
     biases: [&Tensor; 2],
@@ -110,7 +110,7 @@ impl<G: Gate> FeedForward<G> {
         tasks
             .zip(inner.par_chunks_mut(task * sizes.inner))
             .for_each(|(hidden, inner)| {
-                let arch = Arch::new();
+                let arch = arch();
                 arch.dispatch(AddBiasSlice {
                     to: hidden,
                     bias,
@@ -156,7 +156,7 @@ impl<G: Gate> CustomOp3 for FeedForward<G> {
             let inner = Matrix::dense(inner, rows, sizes.inner)?;
             let to = MatrixMut::dense(y, rows, sizes.width)?;
             self.multiply(inner, weight.t(), to, Output::Set)?;
-            let arch = Arch::new();
+            let arch = arch();
             let task = sizes.width * rows_a_task(sizes.width);
             y.par_chunks_mut(task).for_each(|to| {
                 arch.dispatch(AddBiasSlice {
@@ -229,8 +229,7 @@ impl<G: Gate> CustomOp3 for FeedForward<G> {
                 .par_chunks_mut(task * wide)
                 .zip(inputs)
                 .for_each(|(slopes, (hidden, inner))| {
-                    self.gate
-                        .backward(Arch::new(), hidden, inner, slopes, narrow);
+                    self.gate.backward(arch(), hidden, inner, slopes, narrow);
                 });
             add_column_sums(slopes, of_first_bias);
             let slopes = Matrix::dense(slopes, rows, wide)?;

@@ -1,13 +1,14 @@
 //! Softmax over rows.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{View, exp, gradient, largest, output, rows_a_task, sum, sum_pairs, values};
+use crate::isa::arch;
 
-/// See [`crate::ops::softmax`].
-pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
+/// See `negkit_nn::ops::softmax`.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
     x.apply_op1(Softmax)
 }
 
@@ -47,7 +48,7 @@ impl CustomOp1 for Softmax {
         let width = layout.dims().last().copied().unwrap_or(1);
         let mut to = vec![0.; from.len()];
         let task = width * rows_a_task(width);
-        let arch = Arch::new();
+        let arch = arch();
         let tasks = to.par_chunks_mut(task).zip(from.par_chunks(task));
         tasks.for_each(|(to, from)| arch.dispatch(SoftmaxRows { from, to, width }));
         output(to, layout.shape())
@@ -60,7 +61,7 @@ impl CustomOp1 for Softmax {
         let width = x.dims().last().copied().unwrap_or(1);
         let mut to = upper.to_vec();
         let task = width * rows_a_task(width);
-        let arch = Arch::new();
+        let arch = arch();
         let tasks = to.par_chunks_mut(task).zip(y.par_chunks(task));
         tasks.for_each(|(to, y)| {
             arch.dispatch(SoftmaxGradientRows {

@@ -1,20 +1,21 @@
 //! Sums with one value a channel.
 
 use candle_core::{CpuStorage, CustomOp2, InplaceOp2, Layout, Result, Shape, Tensor, bail};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{View, gradient, output, rows_a_task, sum, values};
+use crate::isa::arch;
 
 /// Adds `bias` `[channels]` to `y`, in place, along a dimension that `inner` values follow.
 ///
 /// `y` must be the only tensor that uses its storage, and no gradient flows.
-pub(crate) fn add_bias(y: &Tensor, bias: &Tensor, inner: usize) -> Result<()> {
+pub fn add_bias(y: &Tensor, bias: &Tensor, inner: usize) -> Result<()> {
     y.inplace_op2(bias, &AddBias { inner })
 }
 
-/// See [`crate::ops::add_per_channel`].
-pub(crate) fn add_per_channel(x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+/// See `negkit_nn::ops::add_per_channel`.
+pub fn add_per_channel(x: &Tensor, shift: &Tensor) -> Result<Tensor> {
     x.apply_op2(shift, AddPerChannel)
 }
 
@@ -74,7 +75,7 @@ impl InplaceOp2 for AddBias {
                 self.inner
             )
         }
-        let arch = Arch::new();
+        let arch = arch();
         let inner = self.inner;
         if inner == 1 {
             let task = row * rows_a_task(row);
@@ -118,7 +119,7 @@ impl CustomOp2 for AddPerChannel {
         let mut to = from.to_vec();
         let channels = rows_a_task(inner);
         let tasks = to.par_chunks_mut(channels * inner);
-        let arch = Arch::new();
+        let arch = arch();
         tasks
             .zip(shift.par_chunks(channels))
             .for_each(|(to, bias)| {
@@ -139,7 +140,7 @@ impl CustomOp2 for AddPerChannel {
             let view = View::of(&grad);
             let upper = view.values(self.name())?;
             let inner = upper.len() / shift.elem_count();
-            let arch = Arch::new();
+            let arch = arch();
             let sums = upper
                 .par_chunks(inner)
                 .map(|plane| arch.dispatch(SumPlane(plane)))

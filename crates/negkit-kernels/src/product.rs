@@ -10,6 +10,13 @@ mod tests;
 
 use candle_core::{Result, bail};
 
+use crate::Isa;
+
+/// Whether the processor has AMX in bf16 and the system lets the process use it.
+pub(crate) fn amx_available() -> bool {
+    amx::available()
+}
+
 /// How products of f32 matrices are computed on a CPU.
 ///
 /// A training step is mostly products; in bf16 they take a quarter of the time or less, and
@@ -144,8 +151,8 @@ pub(crate) enum Output {
 
 impl Products {
     /// Whether products are rounded on this machine.
-    pub(crate) fn rounded(self) -> bool {
-        self == Self::Bf16 && amx::available()
+    pub fn rounded(self) -> bool {
+        self == Self::Bf16 && Isa::current() == Isa::AmxBf16
     }
 }
 
@@ -322,7 +329,7 @@ pub(crate) fn multiply_parts(
                 let mut parts = parts.iter().zip(columns);
                 parts.all(|(part, columns)| part.has(*columns, *steps))
             });
-    if !fits || !amx::available() {
+    if !fits || !amx_available() {
         bail!(
             "cannot multiply parts of {steps:?} steps into {} x {columns:?}",
             out.rows

@@ -1,15 +1,15 @@
 //! Linear layers and batches of products.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::bias::AddBiasSlice;
 use super::{View, gradient, output, rows_a_task, values};
+use crate::isa::arch;
 use crate::product::{Matrix, MatrixMut, Output, Products, Threads, multiply};
 
-/// See [`crate::ops::linear`].
-pub(crate) fn linear(
+/// See `negkit_nn::ops::linear`.
+pub fn linear(
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
@@ -97,7 +97,7 @@ impl Linear {
                     bias.len()
                 )
             }
-            let arch = Arch::new();
+            let arch = arch();
             y.par_chunks_mut(out * rows_a_task(out))
                 .for_each(|to| arch.dispatch(AddBiasSlice { to, bias, inner: 1 }));
         }
@@ -203,8 +203,8 @@ impl CustomOp3 for Linear {
     }
 }
 
-/// See [`crate::ops::matmul`]: `a` and `b` have the same dimensions before the last two.
-pub(crate) fn matmul(a: &Tensor, b: &Tensor, products: Products) -> Result<Tensor> {
+/// See `negkit_nn::ops::matmul`: `a` and `b` have the same dimensions before the last two.
+pub fn matmul(a: &Tensor, b: &Tensor, products: Products) -> Result<Tensor> {
     let ready = |t: &Tensor| {
         if t.is_contiguous() || t.t()?.is_contiguous() {
             Ok(t.clone())

@@ -9,18 +9,19 @@
 //! and the input's gradient gathers, for every pixel and tap, the one output pixel that saw it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::linear::column_sums;
 use super::scratch::Scratch;
 use super::{TASK, View, gradient, output, rows_a_task, values};
+use crate::isa::arch;
 use crate::product::{
     Matrix, MatrixMut, Output, Part, Pixel, Products, Threads, multiply, multiply_parts,
 };
 
-/// See [`crate::ops::conv2d`].
-pub(crate) fn conv2d(
+/// See `negkit_nn::ops::conv2d`.
+pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
@@ -180,7 +181,7 @@ impl Geometry {
         let (row, input) = (self.row(), self.input);
         let count = columns.len() / row;
         let at_once = rows_a_task(input * self.taps());
-        let arch = Arch::new();
+        let arch = arch();
         let tasks = pixels.par_chunks_mut(at_once * input).enumerate();
         tasks.for_each(|(task, pixels)| {
             for (i, to) in pixels.chunks_exact_mut(input).enumerate() {
@@ -228,7 +229,7 @@ fn transposed(from: &[f32], rows: usize, columns: usize) -> Scratch {
 
 fn transpose_into(from: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, to: &mut [f32]) {
     let size = rows * columns;
-    let arch = Arch::new();
+    let arch = arch();
     // A part of one matrix, in whole rows of the result, so that one large matrix is shared too.
     let part = columns.min((TASK / rows).max(1));
     let parts: Vec<(usize, usize, &mut [f32])> = to

@@ -5,18 +5,26 @@
 //! scores again instead of keeping them.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::scratch::Scratch;
 use super::softmax::{SoftmaxGradientRows, SoftmaxInPlace};
 use super::{View, gradient, output, values};
-use crate::AttentionMask;
+use crate::isa::arch;
 use crate::product::{Matrix, MatrixMut, Output, Products, Threads, multiply};
+
+/// Which keys a query may look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionMask {
+    /// All keys.
+    None,
+    /// Keys at the query's own position and before it.
+    Causal,
+}
 
 /// `softmax(q k^T * scale) v` for every head; `q` `[batch, queries, width]`, `k` and `v`
 /// `[batch, keys, width]`, where the heads divide the width; gives the shape of `q`.
-pub(crate) fn multi_head_attention(
+pub fn multi_head_attention(
     [q, k, v]: [&Tensor; 3],
     heads: usize,
     mask: AttentionMask,
@@ -96,7 +104,7 @@ impl Attention {
         for (query, row) in scores.chunks_exact_mut(keys).enumerate() {
             row[visible(query)..].fill(f32::NEG_INFINITY);
         }
-        Arch::new().dispatch(SoftmaxInPlace {
+        arch().dispatch(SoftmaxInPlace {
             rows: scores,
             width: keys,
             scale: self.scale,
@@ -215,7 +223,7 @@ impl Attention {
             let matrix = Matrix::dense(&scores, queries, keys)?;
             self.multiply(matrix.t(), upper, Self::head_mut(to_v, head, keys, sizes)?)?;
             self.multiply(upper, v.t(), MatrixMut::dense(&mut slopes, queries, keys)?)?;
-            Arch::new().dispatch(SoftmaxGradientRows {
+            arch().dispatch(SoftmaxGradientRows {
                 y: &scores,
                 to: &mut slopes,
                 width: keys,

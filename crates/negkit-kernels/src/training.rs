@@ -24,29 +24,30 @@ use candle_core::{
     CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail,
 };
 
-pub(crate) use attention::multi_head_attention;
-pub(crate) use bias::{add_bias, add_per_channel};
-pub(crate) use conv::conv2d;
-pub(crate) use elementwise::{
-    Elementwise, Function, Geglu, GeluErf, QuickGelu, Relu, Silu, elementwise, geglu,
+pub use attention::{AttentionMask, multi_head_attention};
+pub use bias::{add_bias, add_per_channel};
+pub use conv::conv2d;
+pub use elementwise::{
+    Elementwise, Function, Gate, Geglu, GeluErf, Identity, QuickGelu, Relu, Silu, elementwise,
+    geglu,
 };
-pub(crate) use feed_forward::feed_forward;
-pub(crate) use linear::{linear, matmul};
-pub(crate) use norm::{group_norm, group_norm_then, layer_norm};
-pub(crate) use softmax::softmax;
+pub use feed_forward::feed_forward;
+pub use linear::{linear, matmul};
+pub use norm::{group_norm, group_norm_then, layer_norm};
+pub use softmax::softmax;
 
 /// Values that one task handles at least: below it, starting a task costs more than it saves.
-const TASK: usize = 1 << 14;
+pub const TASK: usize = 1 << 14;
 
 /// Whether the kernels of this module can take these tensors, once they are contiguous.
-pub(crate) fn suit(tensors: &[&Tensor]) -> bool {
+pub fn suit(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| {
         tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.elem_count() > 0
     })
 }
 
 /// Whether the kernels of this module can take these tensors as they are.
-pub(crate) fn take(tensors: &[&Tensor]) -> bool {
+pub fn take(tensors: &[&Tensor]) -> bool {
     suit(tensors) && tensors.iter().all(|tensor| tensor.is_contiguous())
 }
 
@@ -173,7 +174,7 @@ fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
 
 /// The largest value.
 #[inline(always)]
-fn largest(values: &[f32]) -> f32 {
+pub(crate) fn largest(values: &[f32]) -> f32 {
     let greater = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (vectors, rest) = values.as_chunks::<LANES>();
@@ -188,7 +189,7 @@ fn largest(values: &[f32]) -> f32 {
 
 /// Mean and `1 / sqrt(variance + eps)`.
 #[inline(always)]
-fn moments(values: &[f32], eps: f64) -> (f32, f32) {
+pub(crate) fn moments(values: &[f32], eps: f64) -> (f32, f32) {
     let count = values.len() as f64;
     let mean = (sum(values, |x| x) / count) as f32;
     let variance = sum(values, |x| (x - mean) * (x - mean)) / count;

@@ -1,0 +1,385 @@
+//! Layers with packed weights: products whose left factor is read where it lies, and whose result is
+//! finished (bias, activation, residual) before it leaves the cache.
+//!
+//! A task computes a block of rows and columns of the output: it copies a few steps of its rows side by
+//! side, multiplies them by the panels of its columns, goes on to the next steps, and finishes the
+//! sums. A convolution is the same product: its rows are windows of the picture ([`crate::Windows`]),
+//! which exist only a block at a time. Blocks follow from the sizes alone, so that the number of
+//! threads does not change a bit of the result.
+
+use std::ops::Range;
+
+use candle_core::{Result, bail};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::memory::{SharedSlice, filled, lend};
+use crate::multiply::{Sums, by_bf16, by_vectors, stride};
+use crate::training::{Elementwise, GeluErf, QuickGelu, Relu, Silu};
+use crate::weights::{GATE_COLUMNS, Multiplier, Weights};
+
+/// The left factor of a product.
+pub trait Rows: Sync {
+    /// Type of its values.
+    type Value: Element;
+
+    /// Number of rows.
+    fn count(&self) -> usize;
+
+    /// Values of a row.
+    fn steps(&self) -> usize;
+
+    /// Visits `length` values of `row`, those from `first` on, as runs that lie side by side in memory;
+    /// `None` is a run of zeros. `visit` gets where a run begins, counted from `first`, and its length.
+    fn visit(
+        &self,
+        row: usize,
+        first: usize,
+        length: usize,
+        visit: impl FnMut(usize, usize, Option<&[Self::Value]>),
+    );
+}
+
+/// A matrix whose rows follow each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a, T> {
+    values: &'a [T],
+    steps: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// Rows of `steps` values.
+    ///
+    /// # Errors
+    /// When the values are no whole number of rows.
+    pub fn new(values: &'a [T], steps: usize) -> Result<Self> {
+        if steps == 0 || !values.len().is_multiple_of(steps) {
+            bail!("{} values are not rows of {steps}", values.len())
+        }
+        Ok(Self { values, steps })
+    }
+}
+
+impl<T: Element> Rows for Matrix<'_, T> {
+    type Value = T;
+
+    fn count(&self) -> usize {
+        self.values.len() / self.steps
+    }
+
+    fn steps(&self) -> usize {
+        self.steps
+    }
+
+    #[inline(always)]
+    fn visit(
+        &self,
+        row: usize,
+        first: usize,
+        length: usize,
+        mut visit: impl FnMut(usize, usize, Option<&[T]>),
+    ) {
+        let from = &self.values[row * self.steps + first..][..length];
+        visit(0, length, Some(from));
+    }
+}
+
+/// What is applied to a sum and its bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Function {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `x * sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `x * Phi(x)`.
+    GeluErf,
+    /// `max(x, 0)` that keeps NaN.
+    Relu,
+    /// `value * gelu(gate)`, of weights packed as [`crate::Order::Gated`]: half as many columns.
+    Geglu,
+}
+
+/// What is done to the sums before they are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a, T> {
+    /// Added to every row: one value a column.
+    pub bias: Option<&'a [f32]>,
+    /// Added too, one row of values for every `.1` rows of the output: a picture's own bias.
+    pub shift: Option<(&'a [T], usize)>,
+    /// Applied to that.
+    pub function: Function,
+    /// Added to the result; of the output's shape.
+    pub residual: Option<&'a [T]>,
+}
+
+impl<T> Default for Finish<'_, T> {
+    fn default() -> Self {
+        Self {
+            bias: None,
+            shift: None,
+            function: Function::Identity,
+            residual: None,
+        }
+    }
+}
+
+/// `finish(rows @ weights.T)`, row after row.
+///
+/// # Errors
+/// When sizes do not fit.
+pub fn layer<R: Rows>(
+    rows: &R,
+    weights: &Weights,
+    finish: Finish<'_, R::Value>,
+) -> Result<Vec<R::Value>> {
+    let count = rows.count();
+    let gated = finish.function == Function::Geglu;
+    let width = weights.columns() / if gated { 2 } else { 1 };
+    let shift_fits = finish.shift.is_none_or(|(values, each)| {
+        each > 0 && values.len() == count.div_ceil(each) * weights.columns()
+    });
+    let fits = rows.steps() == weights.steps()
+        && finish
+            .bias
+            .is_none_or(|bias| bias.len() == weights.columns())
+        && finish
+            .residual
+            .is_none_or(|residual| residual.len() == count * width)
+        && shift_fits
+        && (!gated || weights.columns().is_multiple_of(2 * GATE_COLUMNS));
+    if !fits {
+        bail!(
+            "cannot multiply {count} rows of {} values by weights {} x {}, with bias {:?}, shift \
+             {:?} and residual {:?}",
+            rows.steps(),
+            weights.columns(),
+            weights.steps(),
+            finish.bias.map(<[_]>::len),
+            finish.shift.map(|(values, each)| (values.len(), each)),
+            finish.residual.map(<[_]>::len),
+        )
+    }
+    crate::count::product(count, weights.columns(), weights.steps());
+    let blocks = Blocks::of(count, weights);
+    Ok(filled(count * width, |out| {
+        let compute = |task: usize| {
+            let task = Task {
+                rows,
+                range: blocks.rows(task, count),
+                panels: blocks.panels(task, weights),
+                weights,
+                finish,
+                out,
+                width,
+            };
+            weights.format.isa.arch().dispatch(task);
+        };
+        /// Multiplications below which waking a thread costs more than it saves.
+        const WORTH_THREADS: usize = 1 << 18;
+        if count * weights.columns() * weights.steps() < WORTH_THREADS {
+            (0..blocks.count()).for_each(compute);
+        } else {
+            (0..blocks.count()).into_par_iter().for_each(compute);
+        }
+    }))
+}
+
+/// How an output is divided among tasks.
+struct Blocks {
+    /// Rows of a task.
+    height: usize,
+    /// Panels of a task.
+    panels: usize,
+    down: usize,
+    across: usize,
+}
+
+impl Blocks {
+    fn of(rows: usize, weights: &Weights) -> Self {
+        /// Rows whose steps of one block stay in the second level of the cache.
+        const HEIGHT: usize = 192;
+        /// Columns whose sums do too.
+        const WIDTH: usize = 512;
+        /// Tasks that keep a few cores busy.
+        const TASKS: usize = 8;
+        /// Columns that are worth copying the rows for once more.
+        const LEAST_WIDTH: usize = 2 * GATE_COLUMNS;
+        let format = weights.format;
+        let down = rows.div_ceil(HEIGHT).max(1);
+        let height = rows.div_ceil(down).next_multiple_of(format.rows);
+        let down = rows.div_ceil(height.max(1));
+        let columns = weights.columns();
+        let across = columns
+            .div_ceil(WIDTH)
+            .max(TASKS.div_ceil(down.max(1)))
+            .min(columns.div_ceil(LEAST_WIDTH))
+            .max(1);
+        let width = columns.div_ceil(across).next_multiple_of(LEAST_WIDTH);
+        Self {
+            height,
+            panels: width / format.columns,
+            down,
+            across: columns.div_ceil(width),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.down * self.across
+    }
+
+    fn rows(&self, task: usize, rows: usize) -> Range<usize> {
+        let start = task / self.across * self.height;
+        start..(start + self.height).min(rows)
+    }
+
+    fn panels(&self, task: usize, weights: &Weights) -> Range<usize> {
+        let all = weights.columns().div_ceil(weights.format.columns);
+        let start = task % self.across * self.panels;
+        start..(start + self.panels).min(all)
+    }
+}
+
+struct Task<'a, R: Rows> {
+    rows: &'a R,
+    range: Range<usize>,
+    panels: Range<usize>,
+    weights: &'a Weights,
+    finish: Finish<'a, R::Value>,
+    out: SharedSlice<'a, R::Value>,
+    /// Of a row of the output.
+    width: usize,
+}
+
+impl<R: Rows> WithSimd for Task<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let format = self.weights.format;
+        let (rows, stride) = (self.range.len(), stride(format.multiplier));
+        let padded = rows.next_multiple_of(format.rows);
+        let width = self.panels.len() * format.columns;
+        lend::<f32, _>(padded * width, |values| {
+            let blocks = self.weights.steps().div_ceil(format.steps);
+            for block in 0..blocks {
+                let mut sums = Sums {
+                    values,
+                    stride: width,
+                    add: block > 0,
+                };
+                let panels = self.panels.clone();
+                if format.multiplier == Multiplier::Vectors {
+                    lend::<f32, _>(padded * stride, |left| {
+                        self.copy(block, left, stride, R::Value::widen);
+                        by_vectors(simd, left, padded, self.weights, block, panels, &mut sums);
+                    });
+                } else {
+                    lend::<u16, _>(padded * stride, |left| {
+                        self.copy(block, left, stride, R::Value::to_bf16_bits);
+                        by_bf16(left, padded, self.weights, block, panels, &mut sums);
+                    });
+                }
+            }
+            self.write(values, width);
+        });
+    }
+}
+
+impl<R: Rows> Task<'_, R> {
+    /// Copies the steps of a block, and zeros up to as many as the weights are packed with.
+    #[inline(always)]
+    fn copy<N: Copy + Default>(
+        &self,
+        block: usize,
+        left: &mut [N],
+        stride: usize,
+        convert: impl Fn(&[R::Value], &mut [N]),
+    ) {
+        let first = block * self.weights.format.steps;
+        let length = self.weights.format.steps.min(self.weights.steps() - first);
+        let steps = self.weights.block_steps(block);
+        let mut lines = left.chunks_exact_mut(stride);
+        for (row, line) in self.range.clone().zip(&mut lines) {
+            self.rows.visit(row, first, length, |at, count, run| {
+                let to = &mut line[at..][..count];
+                match run {
+                    Some(run) => convert(run, to),
+                    None => to.fill(N::default()),
+                }
+            });
+            line[length..steps].fill(N::default());
+        }
+        for line in lines {
+            line[..steps].fill(N::default());
+        }
+    }
+
+    /// Finishes the sums and writes them.
+    #[inline(always)]
+    fn write(&self, sums: &mut [f32], stride: usize) {
+        let first = self.panels.start * self.weights.format.columns;
+        let count = stride.min(self.weights.columns() - first);
+        let columns = first..first + count;
+        for (row, sums) in self.range.clone().zip(sums.chunks_exact_mut(stride)) {
+            let sums = &mut sums[..count];
+            if let Some(bias) = self.finish.bias {
+                for (sum, bias) in sums.iter_mut().zip(&bias[columns.clone()]) {
+                    *sum += bias;
+                }
+            }
+            if let Some((shift, each)) = self.finish.shift {
+                let shift = &shift[row / each * self.weights.columns()..][columns.clone()];
+                for (sum, shift) in sums.iter_mut().zip(shift) {
+                    *sum += shift.to_f32();
+                }
+            }
+            let (sums, first) = match self.finish.function {
+                Function::Identity => (sums, first),
+                Function::Silu => (apply::<Silu>(sums), first),
+                Function::QuickGelu => (apply::<QuickGelu>(sums), first),
+                Function::GeluErf => (apply::<GeluErf>(sums), first),
+                Function::Relu => (apply::<Relu>(sums), first),
+                Function::Geglu => (gate(sums), first / 2),
+            };
+            let at = row * self.width + first;
+            if let Some(residual) = self.finish.residual {
+                for (sum, residual) in sums.iter_mut().zip(&residual[at..]) {
+                    *sum += residual.to_f32();
+                }
+            }
+            #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
+            // SAFETY: no two tasks have a row and a column in common, and a task takes one row after
+            // another; the part is written only.
+            let to = unsafe { self.out.part(at, sums.len()) };
+            R::Value::narrow(sums, to);
+        }
+    }
+}
+
+#[inline(always)]
+fn apply<E: Elementwise>(values: &mut [f32]) -> &mut [f32] {
+    for value in values.iter_mut() {
+        *value = E::at(*value);
+    }
+    values
+}
+
+/// Values times their activated gates, moved to the front.
+#[inline(always)]
+fn gate(values: &mut [f32]) -> &mut [f32] {
+    let pairs = values.len() / (2 * GATE_COLUMNS);
+    for pair in 0..pairs {
+        let mut gated = [0.; GATE_COLUMNS];
+        let (value, gate) =
+            values[2 * GATE_COLUMNS * pair..][..2 * GATE_COLUMNS].split_at(GATE_COLUMNS);
+        for ((to, value), gate) in gated.iter_mut().zip(value).zip(gate) {
+            *to = value * GeluErf::at(*gate);
+        }
+        values[GATE_COLUMNS * pair..][..GATE_COLUMNS].copy_from_slice(&gated);
+    }
+    &mut values[..GATE_COLUMNS * pairs]
+}

@@ -1,0 +1,45 @@
+//! The CPU kernels that negkit's layers compute with.
+//!
+//! All unsafe code of the models' side of the project is in this crate, and every kernel here can be
+//! run with any set of instructions that the machine has ([`Isa`]): inner loops are written once, over
+//! pulp's vectors of whatever width, so that the code that is tested with one width is the code that
+//! runs with another. `negkit-nn` decides which tensors come here; models never call this crate.
+//!
+//! - [`layer()`]: linear layers and convolutions with weights packed once ([`Weights`]), finished before
+//!   the result leaves the cache; [`attend`], [`group_norm`] and [`layer_norm`]. These are for inference:
+//!   values are f32 or bf16, channels are last (NHWC), and there are no gradients.
+//! - [`training`]: fused f32 operations with gradients, on planes of channels (NCHW).
+//! - [`product`](Products): matrix products of f32 in any layout, exact or with factors in bf16.
+#![deny(missing_docs)]
+
+mod attend;
+mod count;
+mod element;
+mod isa;
+mod layer;
+mod memory;
+mod multiply;
+mod norm;
+mod product;
+#[cfg(test)]
+mod tests;
+pub mod training;
+mod weights;
+mod windows;
+
+pub use attend::{Heads, attend};
+pub use count::operations;
+pub use element::Element;
+pub use isa::{Isa, IsaError, VARIABLE};
+pub use layer::{Finish, Function, Matrix, Rows, layer};
+pub use norm::{Affine, group_norm, layer_norm};
+pub use product::Products;
+pub use training::AttentionMask;
+
+/// Number of threads that the kernels share their work among: rayon's.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+pub use weights::{Order, Precision, Weights};
+pub use windows::{Sliding, Windows};

@@ -1,0 +1,491 @@
+//! The kernels for inference against the plainest code for the same, with every set of instructions
+//! that the machine has.
+#![allow(clippy::unwrap_used)]
+
+use half::bf16;
+use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::*;
+
+fn normal(count: usize, seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..count)
+        .map(|_| StandardNormal.sample(&mut rng))
+        .collect()
+}
+
+fn rounded(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|x| bf16::from_f32(*x).to_f32()).collect()
+}
+
+/// Largest difference, relative to the largest value expected.
+fn error(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(1e-30, |a: f64, b| a.max(b.abs()));
+    let pairs = found.iter().zip(expected);
+    let differences = pairs.map(|(f, e)| {
+        if f64::from(*f).is_nan() && e.is_nan() {
+            0.
+        } else {
+            (f64::from(*f) - e).abs()
+        }
+    });
+    differences.fold(0., |a, b| if b > a || b.is_nan() { b } else { a }) / largest
+}
+
+/// `rows @ weight.T` in f64.
+fn product(rows: &[f32], weight: &[f32], steps: usize) -> Vec<f64> {
+    let columns = weight.chunks(steps);
+    rows.chunks(steps)
+        .flat_map(|row| {
+            columns.clone().map(|column| {
+                let terms = row.iter().zip(column);
+                terms.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            })
+        })
+        .collect()
+}
+
+fn activate(function: Function, x: f64) -> f64 {
+    // Abramowitz and Stegun 7.1.26 would do; the series of erf is exact enough for |x| < 6.
+    let erf = |x: f64| {
+        let mut term = x;
+        let mut sum = x;
+        for n in 1..200 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        (sum * std::f64::consts::FRAC_2_SQRT_PI).clamp(-1., 1.)
+    };
+    match function {
+        Function::Identity => x,
+        Function::Silu => x / (1. + (-x).exp()),
+        Function::QuickGelu => x / (1. + (-1.702 * x).exp()),
+        Function::GeluErf | Function::Geglu => 0.5 * x * (1. + erf(x / 2f64.sqrt())),
+        Function::Relu => x.max(0.),
+    }
+}
+
+/// All instruction sets of this machine with both precisions, and the error that each is allowed.
+///
+/// AMX is among them on every x86-64 Linux: where the processor lacks it, its instructions are emulated.
+fn ways() -> Vec<(Isa, Precision, f64)> {
+    let mut ways: Vec<_> = Isa::available()
+        .flat_map(|isa| [(isa, Precision::F32, 3e-6), (isa, Precision::Bf16, 3e-6)])
+        .collect();
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if Isa::best() < Isa::AmxBf16 {
+        crate::multiply::emulated::install();
+        ways.push((Isa::AmxBf16, Precision::Bf16, 3e-6));
+    }
+    ways
+}
+
+/// Values that are bf16 already, where the precision is: the reference is then exact.
+fn as_packed(values: Vec<f32>, precision: Precision) -> Vec<f32> {
+    match precision {
+        Precision::F32 => values,
+        Precision::Bf16 => rounded(&values),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn layers_are_products(
+        rows in 1usize..70,
+        columns in 1usize..100,
+        steps in 1usize..600,
+        function in prop::sample::select(vec![
+            Function::Identity, Function::Silu, Function::QuickGelu, Function::GeluErf, Function::Relu,
+        ]),
+        seed: u64,
+    ) {
+        for (isa, precision, allowed) in ways() {
+            let x = as_packed(normal(rows * steps, seed), precision);
+            let weight = as_packed(normal(columns * steps, seed ^ 1), precision);
+            // Sums stay where the functions are curved.
+            let scale = 1. / (steps as f32).sqrt();
+            let weight: Vec<f32> = weight.iter().map(|w| bf16::from_f32(w * scale).to_f32()).collect();
+            let (bias, shift) = (normal(columns, seed ^ 2), normal(3 * columns, seed ^ 3));
+            let residual = normal(rows * columns, seed ^ 4);
+            let each = rows.div_ceil(3);
+            let shift = &shift[..rows.div_ceil(each) * columns];
+            let packed = Weights::pack(&weight, [columns, steps], Order::Plain, precision, isa).unwrap();
+            let finish = Finish {
+                bias: Some(&bias),
+                shift: Some((shift, each)),
+                function,
+                residual: Some(&residual),
+            };
+            let found = layer(&Matrix::new(&x, steps).unwrap(), &packed, finish).unwrap();
+            let mut expected = product(&x, &weight, steps);
+            for (i, y) in expected.iter_mut().enumerate() {
+                let (row, column) = (i / columns, i % columns);
+                let sum = *y + f64::from(bias[column]) + f64::from(shift[row / each * columns + column]);
+                *y = activate(function, sum) + f64::from(residual[i]);
+            }
+            prop_assert!(error(&found, &expected) < allowed, "{isa} {precision:?}: {:e}", error(&found, &expected));
+            prop_assert_eq!(packed.unpack(1, Order::Plain), weight);
+        }
+    }
+
+    #[test]
+    fn convolutions_are_sums_over_windows(
+        n in 1usize..3,
+        channels in 1usize..40,
+        columns in 1usize..40,
+        picture in [1usize..14, 1usize..14],
+        grow in [1usize..4, 1usize..4],
+        kernel in [1usize..4, 1usize..4],
+        stride in 1usize..4,
+        before in 0usize..3,
+        after in 0usize..3,
+        seed: u64,
+    ) {
+        let resized = [picture[0] * grow[0] - grow[0] / 2, picture[1] * grow[1] - grow[1] / 2];
+        let resized = [resized[0].max(1), resized[1].max(1)];
+        let sliding = Sliding { picture, resized, kernel, stride, before, after };
+        let taps = kernel[0] * kernel[1];
+        for (isa, precision, allowed) in ways() {
+            let x = as_packed(normal(n * picture[0] * picture[1] * channels, seed), precision);
+            let weight = as_packed(normal(columns * channels * taps, seed ^ 1), precision);
+            let packed =
+                Weights::pack_taps(&weight, [columns, channels, taps], Order::Plain, precision, isa).unwrap();
+            let Ok(windows) = Windows::new(&x, channels, sliding) else {
+                prop_assert!(sliding.windows().is_none());
+                continue;
+            };
+            let [height, width] = windows.size();
+            let found = layer(&windows, &packed, Finish::default()).unwrap();
+            let mut expected = Vec::new();
+            for (i, y, x_at) in (0..n * height * width).map(|p| (p / width / height, p / width % height, p % width)) {
+                for column in 0..columns {
+                    let mut sum = 0f64;
+                    for tap in 0..taps {
+                        let at = [y * stride + tap / kernel[1], x_at * stride + tap % kernel[1]];
+                        let Some(row) = at[0].checked_sub(before).filter(|row| *row < resized[0]) else { continue };
+                        let Some(col) = at[1].checked_sub(before).filter(|col| *col < resized[1]) else { continue };
+                        let row = (row as f64 * (picture[0] as f64 / resized[0] as f64)) as usize;
+                        let col = (col as f64 * (picture[1] as f64 / resized[1] as f64)) as usize;
+                        for channel in 0..channels {
+                            let pixel = ((i * picture[0] + row) * picture[1] + col) * channels + channel;
+                            sum += f64::from(x[pixel]) * f64::from(weight[(column * channels + channel) * taps + tap]);
+                        }
+                    }
+                    expected.push(sum);
+                }
+            }
+            prop_assert!(error(&found, &expected) < allowed, "{isa} {precision:?}");
+            prop_assert_eq!(packed.unpack(taps, Order::Plain), weight);
+        }
+    }
+
+    #[test]
+    fn attention_is_a_softmax_of_scores(
+        batch in 1usize..3,
+        heads in 1usize..4,
+        d in prop::sample::select(vec![1usize, 5, 8, 16, 40, 64, 80, 160, 300, 512]),
+        queries in 1usize..200,
+        keys in 1usize..600,
+        causal: bool,
+        seed: u64,
+    ) {
+        let width = heads * d;
+        let (queries, keys) = if d > 100 { (queries / 8 + 1, keys / 8 + 1) } else { (queries, keys) };
+        let mask = if causal { AttentionMask::Causal } else { AttentionMask::None };
+        let q = normal(batch * queries * width, seed);
+        let (k, v) = (normal(batch * keys * width, seed ^ 1), normal(batch * keys * width, seed ^ 2));
+        let scale = 2. / (d as f64).sqrt();
+        let mut expected = vec![0f64; q.len()];
+        for (item, head, query) in (0..batch * heads * queries).map(|i| (i / queries / heads, i / queries % heads, i % queries)) {
+            let at = |all: usize, row: usize| (item * all + row) * width + head * d;
+            let from = &q[at(queries, query)..][..d];
+            let seen = if causal { keys.min(query + 1) } else { keys };
+            let scores: Vec<f64> = (0..seen).map(|key| {
+                let k = &k[at(keys, key)..][..d];
+                from.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * scale
+            }).collect();
+            let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+            let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+            for (key, score) in scores.iter().enumerate() {
+                let v = &v[at(keys, key)..][..d];
+                for (to, v) in expected[at(queries, query)..].iter_mut().zip(v) {
+                    *to += (score - top).exp() / total * f64::from(*v);
+                }
+            }
+        }
+        let sizes = Heads { batch, heads, width, queries, keys };
+        for isa in Isa::available() {
+            let found = attend([&q, &k, &v], sizes, mask, scale as f32, isa).unwrap();
+            prop_assert!(error(&found, &expected) < 1e-5, "{isa}: {:e}", error(&found, &expected));
+        }
+    }
+
+    #[test]
+    fn norms_are_by_group_and_by_row(
+        n in 1usize..3,
+        positions in 1usize..900,
+        groups in 1usize..9,
+        of_group in 1usize..20,
+        silu: bool,
+        seed: u64,
+    ) {
+        let channels = groups * of_group;
+        // Far from zero, where a variance from sums of squares would lose its digits.
+        let x: Vec<f32> = normal(n * positions * channels, seed).iter().map(|x| x + 50.).collect();
+        let (weight, bias) = (normal(channels, seed ^ 1), normal(channels, seed ^ 2));
+        let affine = Affine { weight: &weight, bias: &bias, eps: 1e-5 };
+        let moments = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / values.len() as f64;
+            (mean, 1. / (variance + 1e-5).sqrt())
+        };
+        let mut grouped = vec![0f64; x.len()];
+        for (i, group) in (0..n * groups).map(|i| (i / groups, i % groups)) {
+            let at = |k: usize| (i * positions + k / of_group) * channels + group * of_group + k % of_group;
+            let values: Vec<f64> = (0..positions * of_group).map(|k| f64::from(x[at(k)])).collect();
+            let (mean, scale) = moments(&values);
+            for (k, value) in values.iter().enumerate() {
+                let c = at(k) % channels;
+                let y = (value - mean) * scale * f64::from(weight[c]) + f64::from(bias[c]);
+                grouped[at(k)] = if silu { activate(Function::Silu, y) } else { y };
+            }
+        }
+        let by_row: Vec<f64> = x.chunks(channels).flat_map(|row| {
+            let row: Vec<f64> = row.iter().map(|x| f64::from(*x)).collect();
+            let (mean, scale) = moments(&row);
+            let parameters = weight.iter().zip(&bias);
+            row.into_iter().zip(parameters).map(move |(x, (w, b))| (x - mean) * scale * f64::from(*w) + f64::from(*b)).collect::<Vec<_>>()
+        }).collect();
+        for isa in Isa::available() {
+            let found = group_norm(&x, [n, positions, channels], groups, affine, silu, isa).unwrap();
+            // A mean of 50 is rounded to 2e-6, and a single value of a group has a scale of 300.
+            let allowed = if positions * of_group < 8 { 2e-3 } else { 3e-5 };
+            prop_assert!(error(&found, &grouped) < allowed, "{isa}: {:e}", error(&found, &grouped));
+            let found = layer_norm(&x, affine, isa).unwrap();
+            let allowed = if channels < 8 { 2e-3 } else { 3e-5 };
+            prop_assert!(error(&found, &by_row) < allowed, "{isa}: {:e}", error(&found, &by_row));
+        }
+    }
+}
+
+#[test]
+fn a_gated_layer_multiplies_values_by_activated_gates() {
+    let (rows, inner, steps) = (37, 96, 300);
+    let x = normal(rows * steps, 1);
+    let weight: Vec<f32> = normal(2 * inner * steps, 2)
+        .iter()
+        .map(|w| w / 17.)
+        .collect();
+    let bias = normal(2 * inner, 3);
+    let hidden = product(&x, &weight, steps);
+    let expected: Vec<f64> = (0..rows * inner)
+        .map(|i| {
+            let at =
+                |column: usize| hidden[i / inner * 2 * inner + column] + f64::from(bias[column]);
+            at(i % inner) * activate(Function::Geglu, at(inner + i % inner))
+        })
+        .collect();
+    for isa in Isa::available() {
+        let order = Order::Gated;
+        let packed =
+            Weights::pack(&weight, [2 * inner, steps], order, Precision::F32, isa).unwrap();
+        let bias = order.arrange(&bias);
+        let finish = Finish {
+            bias: Some(&bias),
+            function: Function::Geglu,
+            ..Finish::default()
+        };
+        let found = layer(&Matrix::new(&x, steps).unwrap(), &packed, finish).unwrap();
+        assert!(error(&found, &expected) < 3e-6, "{isa}");
+        assert_eq!(packed.unpack(1, order), weight);
+    }
+    assert!(!Order::Gated.fits(2 * 40));
+}
+
+#[test]
+fn values_in_bf16_are_rounded_once() {
+    let (rows, columns, steps) = (50, 70, 700);
+    let to_bf16 = |values: Vec<f32>| values.into_iter().map(bf16::from_f32).collect::<Vec<_>>();
+    let (x, weight) = (
+        to_bf16(normal(rows * steps, 1)),
+        to_bf16(normal(columns * steps, 2)),
+    );
+    let wide = |values: &[bf16]| values.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
+    let expected = product(&wide(&x), &wide(&weight), steps);
+    for isa in Isa::available() {
+        let packed = Weights::pack(
+            &weight,
+            [columns, steps],
+            Order::Plain,
+            Precision::Bf16,
+            isa,
+        )
+        .unwrap();
+        let found = layer(&Matrix::new(&x, steps).unwrap(), &packed, Finish::default()).unwrap();
+        for (found, expected) in found.iter().zip(&expected) {
+            // Half a unit in the last place of 8 bits, and the sums' own error.
+            let allowed = expected.abs() / 256. + 1e-4;
+            assert!(
+                (f64::from(found.to_f32()) - expected).abs() <= allowed,
+                "{isa}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_come_out_where_they_should() {
+    let (rows, columns, steps) = (9, 20, 40);
+    for (isa, precision, _) in ways() {
+        let mut x = vec![1f32; rows * steps];
+        x[3 * steps + 5] = f32::NAN;
+        x[5 * steps + 39] = f32::INFINITY;
+        let weight = vec![1f32; columns * steps];
+        let packed =
+            Weights::pack(&weight, [columns, steps], Order::Plain, precision, isa).unwrap();
+        let y = layer(&Matrix::new(&x, steps).unwrap(), &packed, Finish::default()).unwrap();
+        for (row, y) in y.chunks(columns).enumerate() {
+            for y in y {
+                match row {
+                    3 => assert!(y.is_nan()),
+                    5 => assert_eq!(*y, f32::INFINITY),
+                    _ => assert_eq!(*y, steps as f32),
+                }
+            }
+        }
+    }
+    let (queries, keys, d) = (4, 300, 8);
+    let sizes = Heads {
+        batch: 1,
+        heads: 1,
+        width: d,
+        queries,
+        keys,
+    };
+    for isa in Isa::available() {
+        let (mut q, mut k) = (normal(queries * d, 1), normal(keys * d, 2));
+        let v = vec![1f32; keys * d];
+        q[d] = f32::NAN;
+        // The first block of keys scores minus infinity for all queries but the second.
+        for query in [0, 2, 3] {
+            q[query * d] = 1.;
+        }
+        for key in 0..256 {
+            k[key * d] = f32::NEG_INFINITY;
+        }
+        let y = attend([&q, &k, &v], sizes, AttentionMask::None, 1., isa).unwrap();
+        for (query, y) in y.chunks(d).enumerate() {
+            if query == 1 {
+                assert!(y.iter().all(|y| y.is_nan()));
+            } else {
+                assert!(
+                    y.iter().all(|y| (y - 1.).abs() < 1e-6),
+                    "{isa} {query}: {y:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_and_nothing_gives_nothing() {
+    let isa = Isa::best();
+    let pack = |count: usize, columns, steps, order| {
+        Weights::pack(
+            &vec![0f32; count],
+            [columns, steps],
+            order,
+            Precision::F32,
+            isa,
+        )
+    };
+    assert!(pack(5, 2, 3, Order::Plain).is_err());
+    assert!(pack(60, 60, 1, Order::Gated).is_err());
+    let packed = pack(6, 2, 3, Order::Plain).unwrap();
+    let x = [0f32; 12];
+    assert!(Matrix::new(&x, 5).is_err() && Matrix::new(&x, 0).is_err());
+    let run = |steps, finish| layer(&Matrix::new(&x, steps).unwrap(), &packed, finish);
+    assert!(run(4, Finish::default()).is_err());
+    let bias = Some(&[0f32; 3][..]);
+    assert!(
+        run(
+            3,
+            Finish {
+                bias,
+                ..Finish::default()
+            }
+        )
+        .is_err()
+    );
+    let residual = Some(&x[..7]);
+    assert!(
+        run(
+            3,
+            Finish {
+                residual,
+                ..Finish::default()
+            }
+        )
+        .is_err()
+    );
+    let function = Function::Geglu;
+    assert!(
+        run(
+            3,
+            Finish {
+                function,
+                ..Finish::default()
+            }
+        )
+        .is_err()
+    );
+    let none: [f32; 0] = [];
+    let empty = Matrix::new(&none, 3).unwrap();
+    assert!(
+        layer(&empty, &packed, Finish::default())
+            .unwrap()
+            .is_empty()
+    );
+    let sizes = Heads {
+        batch: 1,
+        heads: 3,
+        width: 4,
+        queries: 1,
+        keys: 1,
+    };
+    let four = [0f32; 4];
+    assert!(attend([&four, &four, &four], sizes, AttentionMask::None, 1., isa).is_err());
+    let affine = Affine {
+        weight: &four,
+        bias: &four,
+        eps: 1e-5,
+    };
+    assert!(group_norm(&four, [1, 1, 4], 3, affine, false, isa).is_err());
+    assert!(layer_norm(&x[..6], affine, isa).is_err());
+    let sliding = Sliding {
+        picture: [2, 2],
+        resized: [2, 2],
+        kernel: [3, 3],
+        stride: 1,
+        before: 0,
+        after: 0,
+    };
+    assert!(Windows::new(&four, 1, sliding).is_err());
+    assert!(
+        Windows::new(
+            &four,
+            3,
+            Sliding {
+                before: 1,
+                ..sliding
+            }
+        )
+        .is_err()
+    );
+}
