@@ -1,10 +1,12 @@
 //! Flags that several commands share.
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use negkit::nn::{Isa, use_threads};
 use negkit::{Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
 use negkit_data::phrasecut::Split;
 use negkit_eval::table5::Dataset;
@@ -21,6 +23,27 @@ pub struct ComputeArgs {
     /// multiplies that faster than f32 (AMX, AVX-512 BF16), and f32 elsewhere.
     #[arg(long, default_value = "auto")]
     pub dtype: DtypeChoice,
+    /// Threads on the CPU. As many as the process may use without.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl ComputeArgs {
+    /// Opens the device, and says so where bf16 was chosen for whoever did not ask for it.
+    pub fn open(&self) -> anyhow::Result<Compute> {
+        if let Some(threads) = self.threads {
+            use_threads(threads)?;
+        }
+        let compute = Compute::open(self.device, self.dtype)?;
+        let rounded = compute.dtype == DtypeChoice::Bf16.on(&compute.device);
+        if self.dtype == DtypeChoice::Auto && rounded {
+            let instructions = Isa::chosen()?;
+            eprintln!(
+                "Computing in bf16, which {instructions} does fastest; --dtype f32 is exact."
+            );
+        }
+        Ok(compute)
+    }
 }
 
 /// Where models come from.
@@ -72,8 +95,7 @@ pub fn parse_split(text: &str) -> Result<Split, String> {
 
 /// Opens the device, and models for it.
 pub fn models(compute: &ComputeArgs, hub: &HubArgs) -> anyhow::Result<Models> {
-    let compute = Compute::open(compute.device, compute.dtype)?;
-    Ok(Models::new(hub.hub()?, compute))
+    Ok(Models::new(hub.hub()?, compute.open()?))
 }
 
 /// Prints a result as JSON on the standard output.

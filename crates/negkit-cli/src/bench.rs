@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use negkit::Compute;
 use negkit::nn::Isa;
 use negkit_parity::speed::{Network, Timing, Work, time};
 use serde::Serialize;
@@ -61,7 +60,7 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    let compute = Compute::open(args.compute.device, args.compute.dtype)?;
+    let compute = args.compute.open()?;
     let size = args.size.unwrap_or(args.network.published_size());
     let work = Work {
         network: args.network,

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use negkit::Compute;
 use negkit::diffusion::to_rgb;
 use negkit::image::{Panel, Sheet, write_png};
 use negkit_parity::{Case, CaseReport, Outputs, compare_outputs, find_cases, run_model};
@@ -39,7 +38,7 @@ pub struct ParityArgs {
 
 /// Runs the command.
 pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
-    let compute = Compute::open(args.compute.device, args.compute.dtype)?;
+    let compute = args.compute.open()?;
     let mut cases = Vec::new();
     for folder in find_cases(&args.folder)? {
         let case = Case::open(&folder)?;

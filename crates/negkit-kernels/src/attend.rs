@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::memory::{Aligned, SharedSlice, filled, lend};
+use crate::memory::{Aligned, Scratch, SharedSlice, filled};
 use crate::multiply::{Sums, panel_by_vectors};
 use crate::weights::{Format, Precision, STEPS_F32};
 use crate::{AttentionMask, Isa};
@@ -149,29 +149,29 @@ impl<T: Element> WithSimd for Pack<'_, T> {
             values: Aligned::zeros(value_panels * columns * keys),
         };
         let start = |key: usize| (self.item * keys + key) * self.sizes.width + self.head * d;
-        lend::<f32, _>(d, |wide| {
-            for key in 0..keys {
-                T::widen(&self.k[start(key)..][..d], wide);
-                for (block, wide) in wide.chunks(STEPS_F32).enumerate() {
-                    let from = key_panels * columns * block * STEPS_F32
-                        + key / columns * columns * wide.len()
-                        + key % columns;
-                    let to = packed.keys[from..].iter_mut().step_by(columns);
-                    for (to, x) in to.zip(wide.iter()) {
-                        *to = *x;
-                    }
-                }
-                T::widen(&self.v[start(key)..][..d], wide);
-                let (block, within) = (key / KEYS, key % KEYS);
-                let steps = KEYS.min(keys - block * KEYS);
-                for (panel, wide) in wide.chunks(columns).enumerate() {
-                    let from = value_panels * columns * block * KEYS
-                        + panel * columns * steps
-                        + within * columns;
-                    packed.values[from..][..wide.len()].copy_from_slice(wide);
+        let mut wide = Scratch::<f32>::take(d);
+        let wide = &mut *wide;
+        for key in 0..keys {
+            T::widen(&self.k[start(key)..][..d], wide);
+            for (block, wide) in wide.chunks(STEPS_F32).enumerate() {
+                let from = key_panels * columns * block * STEPS_F32
+                    + key / columns * columns * wide.len()
+                    + key % columns;
+                let to = packed.keys[from..].iter_mut().step_by(columns);
+                for (to, x) in to.zip(wide.iter()) {
+                    *to = *x;
                 }
             }
-        });
+            T::widen(&self.v[start(key)..][..d], wide);
+            let (block, within) = (key / KEYS, key % KEYS);
+            let steps = KEYS.min(keys - block * KEYS);
+            for (panel, wide) in wide.chunks(columns).enumerate() {
+                let from = value_panels * columns * block * KEYS
+                    + panel * columns * steps
+                    + within * columns;
+                packed.values[from..][..wide.len()].copy_from_slice(wide);
+            }
+        }
         packed
     }
 }
@@ -204,80 +204,76 @@ impl<T: Element> WithSimd for Task<'_, T> {
         };
         // Scores are taken as exponents of 2.
         let scale = self.scale * std::f32::consts::LOG2_E;
-        lend::<f32, _>(d_blocks * padded * STEPS_F32, |q| {
-            lend::<f32, _>(padded * KEYS, |scores| {
-                lend::<f32, _>(padded * width, |mixed| {
-                    q.fill(0.);
-                    lend::<f32, _>(d, |wide| {
-                        for (i, query) in self.queries.clone().enumerate() {
-                            T::widen(&self.q[at(query)..][..d], wide);
-                            for (block, wide) in wide.chunks(STEPS_F32).enumerate() {
-                                let to = &mut q[(block * padded + i) * STEPS_F32..];
-                                for (to, x) in to.iter_mut().zip(wide.iter()) {
-                                    *to = x * scale;
-                                }
-                            }
-                        }
-                    });
-                    mixed.fill(0.);
-                    let mut highest = [f32::NEG_INFINITY; 2 * QUERIES];
-                    let mut totals = [0f32; 2 * QUERIES];
-                    let seen = match self.mask {
-                        AttentionMask::None => keys,
-                        AttentionMask::Causal => keys.min(self.queries.end),
-                    };
-                    for block in 0..seen.div_ceil(KEYS) {
-                        let first = block * KEYS;
-                        let count = KEYS.min(keys - first);
-                        self.score(simd, q, padded, first..first + count, scores);
-                        for (i, query) in self.queries.clone().enumerate() {
-                            let row = &mut scores[i * KEYS..][..count];
-                            if self.mask == AttentionMask::Causal {
-                                let visible = (query + 1).saturating_sub(first).min(count);
-                                row[visible..].fill(f32::NEG_INFINITY);
-                            }
-                            let top = crate::training::largest(row).max(highest[i]);
-                            // Where every score is minus infinity, so is the highest.
-                            let origin = if top == f32::NEG_INFINITY { 0. } else { top };
-                            let total = exponentiate::<S>(row, origin);
-                            let shrink = exp2::<S>(highest[i] - origin);
-                            if shrink != 1. {
-                                for x in &mut mixed[i * width..][..width] {
-                                    *x *= shrink;
-                                }
-                            }
-                            totals[i] = totals[i] * shrink + total;
-                            highest[i] = top;
-                        }
-                        let mut sums = Sums {
-                            values: mixed,
-                            stride: width,
-                            add: true,
-                        };
-                        let values = &self.packed.values[first * width..][..count * width];
-                        for (panel, values) in values.chunks_exact(count * columns).enumerate() {
-                            let at = panel * columns;
-                            let used = columns.min(d - at);
-                            panel_by_vectors(
-                                simd, scores, padded, values, count, used, at, &mut sums,
-                            );
-                        }
+        let mut q = Scratch::<f32>::take(d_blocks * padded * STEPS_F32);
+        let mut scores = Scratch::<f32>::take(padded * KEYS);
+        let mut mixed = Scratch::<f32>::take(padded * width);
+        let mut wide = Scratch::<f32>::take(d);
+        let (q, scores) = (&mut *q, &mut *scores);
+        let (mixed, wide) = (&mut *mixed, &mut *wide);
+        q.fill(0.);
+        for (i, query) in self.queries.clone().enumerate() {
+            T::widen(&self.q[at(query)..][..d], wide);
+            for (block, wide) in wide.chunks(STEPS_F32).enumerate() {
+                let to = &mut q[(block * padded + i) * STEPS_F32..];
+                for (to, x) in to.iter_mut().zip(wide.iter()) {
+                    *to = x * scale;
+                }
+            }
+        }
+        mixed.fill(0.);
+        let mut highest = [f32::NEG_INFINITY; 2 * QUERIES];
+        let mut totals = [0f32; 2 * QUERIES];
+        let seen = match self.mask {
+            AttentionMask::None => keys,
+            AttentionMask::Causal => keys.min(self.queries.end),
+        };
+        for block in 0..seen.div_ceil(KEYS) {
+            let first = block * KEYS;
+            let count = KEYS.min(keys - first);
+            self.score(simd, q, padded, first..first + count, scores);
+            for (i, query) in self.queries.clone().enumerate() {
+                let row = &mut scores[i * KEYS..][..count];
+                if self.mask == AttentionMask::Causal {
+                    let visible = (query + 1).saturating_sub(first).min(count);
+                    row[visible..].fill(f32::NEG_INFINITY);
+                }
+                let top = crate::training::largest(row).max(highest[i]);
+                // Where every score is minus infinity, so is the highest.
+                let origin = if top == f32::NEG_INFINITY { 0. } else { top };
+                let total = exponentiate::<S>(row, origin);
+                let shrink = exp2::<S>(highest[i] - origin);
+                if shrink != 1. {
+                    for x in &mut mixed[i * width..][..width] {
+                        *x *= shrink;
                     }
-                    for (i, query) in self.queries.clone().enumerate() {
-                        let row = &mut mixed[i * width..][..d];
-                        let factor = 1. / totals[i];
-                        for x in row.iter_mut() {
-                            *x *= factor;
-                        }
-                        #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
-                        // SAFETY: no two tasks have a query and a head in common, and a task takes
-                        // one query after another; the part is written only.
-                        let to = unsafe { self.out.part(at(query), d) };
-                        T::narrow(row, to);
-                    }
-                });
-            });
-        });
+                }
+                totals[i] = totals[i] * shrink + total;
+                highest[i] = top;
+            }
+            let mut sums = Sums {
+                values: mixed,
+                stride: width,
+                add: true,
+            };
+            let values = &self.packed.values[first * width..][..count * width];
+            for (panel, values) in values.chunks_exact(count * columns).enumerate() {
+                let at = panel * columns;
+                let used = columns.min(d - at);
+                panel_by_vectors(simd, scores, padded, values, count, used, at, &mut sums);
+            }
+        }
+        for (i, query) in self.queries.clone().enumerate() {
+            let row = &mut mixed[i * width..][..d];
+            let factor = 1. / totals[i];
+            for x in row.iter_mut() {
+                *x *= factor;
+            }
+            #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
+            // SAFETY: no two tasks have a query and a head in common, and a task takes
+            // one query after another; the part is written only.
+            let to = unsafe { self.out.part(at(query), d) };
+            T::narrow(row, to);
+        }
     }
 }
 

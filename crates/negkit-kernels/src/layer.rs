@@ -14,7 +14,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::memory::{SharedSlice, filled, lend};
+use crate::memory::{Scratch, SharedSlice, filled};
 use crate::multiply::{Sums, by_bf16, by_vectors, stride};
 use crate::training::{Elementwise, GeluErf, QuickGelu, Relu, Silu};
 use crate::weights::{GATE_COLUMNS, Multiplier, Weights};
@@ -263,29 +263,26 @@ impl<R: Rows> WithSimd for Task<'_, R> {
         let (rows, stride) = (self.range.len(), stride(format.multiplier));
         let padded = rows.next_multiple_of(format.rows);
         let width = self.panels.len() * format.columns;
-        lend::<f32, _>(padded * width, |values| {
-            let blocks = self.weights.steps().div_ceil(format.steps);
-            for block in 0..blocks {
-                let mut sums = Sums {
-                    values,
-                    stride: width,
-                    add: block > 0,
-                };
-                let panels = self.panels.clone();
-                if format.multiplier == Multiplier::Vectors {
-                    lend::<f32, _>(padded * stride, |left| {
-                        self.copy(block, left, stride, R::Value::widen);
-                        by_vectors(simd, left, padded, self.weights, block, panels, &mut sums);
-                    });
-                } else {
-                    lend::<u16, _>(padded * stride, |left| {
-                        self.copy(block, left, stride, R::Value::to_bf16_bits);
-                        by_bf16(left, padded, self.weights, block, panels, &mut sums);
-                    });
-                }
+        let mut values = Scratch::<f32>::take(padded * width);
+        let blocks = self.weights.steps().div_ceil(format.steps);
+        for block in 0..blocks {
+            let mut sums = Sums {
+                values: &mut values,
+                stride: width,
+                add: block > 0,
+            };
+            let panels = self.panels.clone();
+            if format.multiplier == Multiplier::Vectors {
+                let mut left = Scratch::<f32>::take(padded * stride);
+                self.copy(block, &mut left, stride, R::Value::widen);
+                by_vectors(simd, &left, padded, self.weights, block, panels, &mut sums);
+            } else {
+                let mut left = Scratch::<u16>::take(padded * stride);
+                self.copy(block, &mut left, stride, R::Value::to_bf16_bits);
+                by_bf16(&left, padded, self.weights, block, panels, &mut sums);
             }
-            self.write(values, width);
-        });
+        }
+        self.write(&mut values, width);
     }
 }
 

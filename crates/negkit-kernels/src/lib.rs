@@ -23,6 +23,7 @@ mod norm;
 mod product;
 #[cfg(test)]
 mod tests;
+mod threads;
 pub mod training;
 mod weights;
 mod windows;
@@ -34,12 +35,7 @@ pub use isa::{Isa, IsaError, VARIABLE};
 pub use layer::{Finish, Function, Matrix, Rows, layer};
 pub use norm::{Affine, group_norm, layer_norm};
 pub use product::Products;
+pub use threads::{ThreadsError, threads, use_threads};
 pub use training::AttentionMask;
-
-/// Number of threads that the kernels share their work among: rayon's.
-pub fn threads() -> usize {
-    rayon::current_num_threads()
-}
-
 pub use weights::{Order, Precision, Weights};
 pub use windows::{Sliding, Windows};

@@ -58,34 +58,60 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends `length` values of any content to `work`. The memory stays with the thread: pages that come
-/// fresh from the system cost more than what is done with them.
-pub(crate) fn lend<T: Plain, R>(length: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
-    let lines = (length * size_of::<T>()).div_ceil(size_of::<Line>());
-    let mut spare = SPARE.with_borrow_mut(|spare| {
-        let best = (0..spare.len())
-            .filter(|i| spare[*i].len() >= lines)
-            .min_by_key(|i| spare[*i].len())
-            .or_else(|| (0..spare.len()).max_by_key(|i| spare[*i].len()));
-        best.map(|i| spare.swap_remove(i)).unwrap_or_default()
-    });
-    if spare.len() < lines {
-        spare = vec![Line([0; 64]); lines];
+/// Values of any content for a while. The memory stays with the thread: pages that come fresh from the
+/// system cost more than what is done with them.
+///
+/// It is no function that takes a closure: a closure is compiled without the instructions of the kernel
+/// that it is in.
+pub(crate) struct Scratch<T: Plain>(Aligned<T>);
+
+impl<T: Plain> Scratch<T> {
+    /// `length` values.
+    pub(crate) fn take(length: usize) -> Self {
+        let lines = (length * size_of::<T>()).div_ceil(size_of::<Line>());
+        let mut spare = SPARE.with_borrow_mut(|spare| {
+            let best = (0..spare.len())
+                .filter(|i| spare[*i].len() >= lines)
+                .min_by_key(|i| spare[*i].len())
+                .or_else(|| (0..spare.len()).max_by_key(|i| spare[*i].len()));
+            best.map(|i| spare.swap_remove(i)).unwrap_or_default()
+        });
+        if spare.len() < lines {
+            spare = vec![Line([0; 64]); lines];
+        }
+        Self(Aligned {
+            lines: spare,
+            length,
+            kind: std::marker::PhantomData,
+        })
     }
-    let mut aligned = Aligned {
-        lines: spare,
-        length,
-        kind: std::marker::PhantomData,
-    };
-    let result = work(&mut aligned);
-    SPARE.with_borrow_mut(|spare| {
+}
+
+impl<T: Plain> Deref for Scratch<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Plain> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
+impl<T: Plain> Drop for Scratch<T> {
+    fn drop(&mut self) {
         /// As many as one kernel has in hand at a time, twice.
         const KEPT: usize = 12;
-        if spare.len() < KEPT {
-            spare.push(aligned.lines);
-        }
-    });
-    result
+        let lines = std::mem::take(&mut self.0.lines);
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < KEPT {
+                spare.push(lines);
+            }
+        });
+    }
 }
 
 /// A vector of `length` values that `fill` writes, without zeroing them first.

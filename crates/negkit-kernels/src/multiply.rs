@@ -15,7 +15,7 @@ mod pairs;
 use pulp::Simd;
 
 use crate::element::widen_bits;
-use crate::memory::lend;
+use crate::memory::Scratch;
 use crate::weights::{Format, Multiplier, Panel, STEPS_F32, STEPS_PAIRS, Weights};
 
 /// Values from one row of the left factor to the next. For pairs it is no power of two: the rows of a
@@ -50,21 +50,20 @@ pub(crate) fn by_vectors<S: Simd>(
     let width = weights.format.columns;
     let steps = weights.block_steps(block);
     let first = panels.start;
-    lend::<f32, _>(width * STEPS_F32, |wide| {
-        for panel in panels {
-            let values = match weights.panel(block, panel) {
-                Panel::F32(values) => values,
-                Panel::Bf16(values) => {
-                    let wide = &mut wide[..values.len()];
-                    widen_bits(values, wide);
-                    wide
-                }
-            };
-            let count = width.min(weights.columns - panel * width);
-            let at = (panel - first) * width;
-            panel_by_vectors(simd, left, rows, values, steps, count, at, sums);
-        }
-    });
+    let mut wide = Scratch::<f32>::take(width * STEPS_F32);
+    for panel in panels {
+        let values = match weights.panel(block, panel) {
+            Panel::F32(values) => values,
+            Panel::Bf16(values) => {
+                let wide = &mut wide[..values.len()];
+                widen_bits(values, wide);
+                wide
+            }
+        };
+        let count = width.min(weights.columns - panel * width);
+        let at = (panel - first) * width;
+        panel_by_vectors(simd, left, rows, values, steps, count, at, sums);
+    }
 }
 
 /// One panel of `steps` rows, of which `count` columns are wanted; their sums begin at column `at`.

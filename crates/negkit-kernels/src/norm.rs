@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::Isa;
 use crate::element::Element;
-use crate::memory::{SharedSlice, filled, lend};
+use crate::memory::{Scratch, SharedSlice, filled};
 use crate::training::{Elementwise, Identity, Silu, TASK};
 
 /// Scale and shift after a normalisation, one of each for every channel.
@@ -142,41 +142,40 @@ impl<T: Element> WithSimd for GroupMoments<'_, T> {
     fn with_simd<S: Simd>(self, _: S) -> Vec<Moments> {
         let (channels, of_group) = (self.channels, self.channels / self.groups);
         let count = (self.x.len() / channels * of_group) as f64;
-        lend::<f32, _>(3 * channels, |scratch| {
-            let (sums, rest) = scratch.split_at_mut(channels);
-            let (means, wide) = rest.split_at_mut(channels);
-            sums.fill(0.);
-            for pixel in self.x.chunks_exact(channels) {
-                T::widen(pixel, wide);
-                for (sum, x) in sums.iter_mut().zip(wide.iter()) {
-                    *sum += x;
-                }
+        let mut scratch = Scratch::<f32>::take(3 * channels);
+        let (sums, rest) = scratch.split_at_mut(channels);
+        let (means, wide) = rest.split_at_mut(channels);
+        sums.fill(0.);
+        for pixel in self.x.chunks_exact(channels) {
+            T::widen(pixel, wide);
+            for (sum, x) in sums.iter_mut().zip(wide.iter()) {
+                *sum += x;
             }
-            let mut moments = vec![Moments::default(); self.groups];
-            let groups = sums
-                .chunks_exact(of_group)
-                .zip(means.chunks_exact_mut(of_group));
-            for (moments, (sums, means)) in moments.iter_mut().zip(groups) {
-                let sum: f64 = sums.iter().map(|sum| f64::from(*sum)).sum();
-                // The mean that differences are taken from is the rounded one, for both.
-                let mean = (sum / count) as f32;
-                means.fill(mean);
-                moments.count = count;
-                moments.mean = f64::from(mean);
+        }
+        let mut moments = vec![Moments::default(); self.groups];
+        let groups = sums
+            .chunks_exact(of_group)
+            .zip(means.chunks_exact_mut(of_group));
+        for (moments, (sums, means)) in moments.iter_mut().zip(groups) {
+            let sum: f64 = sums.iter().map(|sum| f64::from(*sum)).sum();
+            // The mean that differences are taken from is the rounded one, for both.
+            let mean = (sum / count) as f32;
+            means.fill(mean);
+            moments.count = count;
+            moments.mean = f64::from(mean);
+        }
+        sums.fill(0.);
+        for pixel in self.x.chunks_exact(channels) {
+            T::widen(pixel, wide);
+            for ((sum, x), mean) in sums.iter_mut().zip(wide.iter()).zip(means.iter()) {
+                let difference = x - mean;
+                *sum += difference * difference;
             }
-            sums.fill(0.);
-            for pixel in self.x.chunks_exact(channels) {
-                T::widen(pixel, wide);
-                for ((sum, x), mean) in sums.iter_mut().zip(wide.iter()).zip(means.iter()) {
-                    let difference = x - mean;
-                    *sum += difference * difference;
-                }
-            }
-            for (moments, sums) in moments.iter_mut().zip(sums.chunks_exact(of_group)) {
-                moments.squares = sums.iter().map(|sum| f64::from(*sum)).sum();
-            }
-            moments
-        })
+        }
+        for (moments, sums) in moments.iter_mut().zip(sums.chunks_exact(of_group)) {
+            moments.squares = sums.iter().map(|sum| f64::from(*sum)).sum();
+        }
+        moments
     }
 }
 
@@ -198,33 +197,32 @@ impl<T: Element> WithSimd for GroupApply<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let channels = self.affine.weight.len();
-        lend::<f32, _>(3 * channels, |scratch| {
-            let (means, rest) = scratch.split_at_mut(channels);
-            let (scales, wide) = rest.split_at_mut(channels);
-            let groups = means
-                .chunks_exact_mut(self.of_group)
-                .zip(scales.chunks_exact_mut(self.of_group));
-            for ((means, scales), (mean, scale)) in groups.zip(self.moments) {
-                means.fill(*mean);
-                scales.fill(*scale);
+        let mut scratch = Scratch::<f32>::take(3 * channels);
+        let (means, rest) = scratch.split_at_mut(channels);
+        let (scales, wide) = rest.split_at_mut(channels);
+        let groups = means
+            .chunks_exact_mut(self.of_group)
+            .zip(scales.chunks_exact_mut(self.of_group));
+        for ((means, scales), (mean, scale)) in groups.zip(self.moments) {
+            means.fill(*mean);
+            scales.fill(*scale);
+        }
+        for (scale, weight) in scales.iter_mut().zip(self.affine.weight) {
+            *scale *= weight;
+        }
+        for (i, pixel) in self.x.chunks_exact(channels).enumerate() {
+            T::widen(pixel, wide);
+            if self.silu {
+                normalize::<Silu>(wide, means, scales, self.affine.bias);
+            } else {
+                normalize::<Identity>(wide, means, scales, self.affine.bias);
             }
-            for (scale, weight) in scales.iter_mut().zip(self.affine.weight) {
-                *scale *= weight;
-            }
-            for (i, pixel) in self.x.chunks_exact(channels).enumerate() {
-                T::widen(pixel, wide);
-                if self.silu {
-                    normalize::<Silu>(wide, means, scales, self.affine.bias);
-                } else {
-                    normalize::<Identity>(wide, means, scales, self.affine.bias);
-                }
-                #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
-                // SAFETY: tasks have disjoint parts of the input, and this is the same part of the
-                // output; it is written only.
-                let to = unsafe { self.out.part(self.start + i * channels, channels) };
-                T::narrow(wide, to);
-            }
-        });
+            #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
+            // SAFETY: tasks have disjoint parts of the input, and this is the same part of the
+            // output; it is written only.
+            let to = unsafe { self.out.part(self.start + i * channels, channels) };
+            T::narrow(wide, to);
+        }
     }
 }
 
@@ -280,18 +278,18 @@ impl<T: Element> WithSimd for LayerNormRows<'_, T> {
     fn with_simd<S: Simd>(self, _: S) {
         let Affine { weight, bias, eps } = self.affine;
         let width = weight.len();
-        lend::<f32, _>(width, |wide| {
-            for (i, row) in self.x.chunks_exact(width).enumerate() {
-                T::widen(row, wide);
-                let (mean, scale) = crate::training::moments(wide, eps);
-                for ((x, weight), bias) in wide.iter_mut().zip(weight).zip(bias) {
-                    *x = (*x - mean) * scale * weight + bias;
-                }
-                #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
-                // SAFETY: as in `group_norm`.
-                let to = unsafe { self.out.part(self.start + i * width, width) };
-                T::narrow(wide, to);
+        let mut wide = Scratch::<f32>::take(width);
+        let wide = &mut *wide;
+        for (i, row) in self.x.chunks_exact(width).enumerate() {
+            T::widen(row, wide);
+            let (mean, scale) = crate::training::moments(wide, eps);
+            for ((x, weight), bias) in wide.iter_mut().zip(weight).zip(bias) {
+                *x = (*x - mean) * scale * weight + bias;
             }
-        });
+            #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
+            // SAFETY: as in `group_norm`.
+            let to = unsafe { self.out.part(self.start + i * width, width) };
+            T::narrow(wide, to);
+        }
     }
 }

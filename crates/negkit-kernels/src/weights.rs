@@ -81,6 +81,16 @@ impl Format {
         self.multiplier != Multiplier::Vectors
     }
 
+    /// Where in a panel a step of a column is.
+    #[inline]
+    fn place(self, step: usize, column: usize) -> usize {
+        if self.in_pairs() {
+            (step / 2 * self.columns + column) * 2 + step % 2
+        } else {
+            step * self.columns + column
+        }
+    }
+
     /// Steps as they are packed: whole tiles, where there are any.
     fn padded(self, steps: usize) -> usize {
         steps.next_multiple_of(if self.in_pairs() { 32 } else { 1 })
@@ -154,6 +164,55 @@ impl Order {
     }
 }
 
+/// Weights as they are published, and how they are to be packed.
+struct Source<'a, T> {
+    weight: &'a [T],
+    columns: usize,
+    inputs: usize,
+    taps: usize,
+    order: Order,
+    format: Format,
+}
+
+impl<T: Element> Source<'_, T> {
+    /// Packs all blocks. A block is a row of panels, and a task packs one of these.
+    fn pack<N: Send>(&self, packed: &mut [N], convert: impl Fn(T) -> N + Sync) {
+        let (steps, width) = (self.inputs * self.taps, self.format.columns);
+        let panels = self.columns.div_ceil(width);
+        for first in (0..steps).step_by(self.format.steps) {
+            let count = self.format.steps.min(steps - first);
+            let size = width * self.format.padded(count);
+            packed[panels * width * first..][..panels * size]
+                .par_chunks_mut(size)
+                .enumerate()
+                .for_each(|(panel, to)| self.pack_panel(panel, first, count, to, &convert));
+        }
+    }
+
+    fn pack_panel<N>(
+        &self,
+        panel: usize,
+        first: usize,
+        count: usize,
+        to: &mut [N],
+        convert: impl Fn(T) -> N,
+    ) {
+        let (steps, width) = (self.inputs * self.taps, self.format.columns);
+        for column in 0..width.min(self.columns - panel * width) {
+            let source = self.order.source(self.columns, panel * width + column);
+            let row = &self.weight[source * steps..][..steps];
+            let (mut tap, mut input) = (first / self.inputs, first % self.inputs);
+            for step in 0..count {
+                to[self.format.place(step, column)] = convert(row[input * self.taps + tap]);
+                input += 1;
+                if input == self.inputs {
+                    (tap, input) = (tap + 1, 0);
+                }
+            }
+        }
+    }
+}
+
 impl Weights {
     /// Packs `weight` `[columns, steps]`.
     ///
@@ -202,48 +261,21 @@ impl Weights {
                 Precision::Bf16 => Values::Bf16(Aligned::zeros(length)),
             },
         };
-        // Every block is a row of panels; a task packs one of these.
-        for block in 0..steps.div_ceil(format.steps) {
-            let first = block * format.steps;
-            let count = format.steps.min(steps - first);
-            let size = width * format.padded(count);
-            let start = panels * width * first;
-            let fill = |panel: usize, put: &mut dyn FnMut(usize, T)| {
-                for column in 0..width.min(columns - panel * width) {
-                    let source = order.source(columns, panel * width + column);
-                    let row = &weight[source * steps..][..steps];
-                    let mut tap = first / inputs;
-                    let mut input = first % inputs;
-                    for step in 0..count {
-                        let at = if format.in_pairs() {
-                            (step / 2 * width + column) * 2 + step % 2
-                        } else {
-                            step * width + column
-                        };
-                        put(at, row[input * taps + tap]);
-                        input += 1;
-                        if input == inputs {
-                            (tap, input) = (tap + 1, 0);
-                        }
-                    }
-                }
-            };
-            match &mut packed.values {
-                Values::F32(values) => values[start..start + panels * size]
-                    .par_chunks_mut(size)
-                    .enumerate()
-                    .for_each(|(panel, to)| fill(panel, &mut |at, x| to[at] = x.to_f32())),
-                Values::Bf16(values) => values[start..start + panels * size]
-                    .par_chunks_mut(size)
-                    .enumerate()
-                    .for_each(|(panel, to)| {
-                        fill(panel, &mut |at, x| {
-                            let mut bits = [0];
-                            T::to_bf16_bits(&[x], &mut bits);
-                            to[at] = bits[0];
-                        });
-                    }),
-            }
+        let source = Source {
+            weight,
+            columns,
+            inputs,
+            taps,
+            order,
+            format,
+        };
+        match &mut packed.values {
+            Values::F32(values) => source.pack(&mut values[..], T::to_f32),
+            Values::Bf16(values) => source.pack(&mut values[..], |value| {
+                let mut bits = [0];
+                T::to_bf16_bits(&[value], &mut bits);
+                bits[0]
+            }),
         }
         Ok(packed)
     }
@@ -257,12 +289,7 @@ impl Weights {
             let row = order.source(self.columns, packed) * self.steps;
             for step in 0..self.steps {
                 let (block, within) = (step / self.format.steps, step % self.format.steps);
-                let column = packed % width;
-                let at = if self.format.in_pairs() {
-                    (within / 2 * width + column) * 2 + within % 2
-                } else {
-                    within * width + column
-                };
+                let at = self.format.place(within, packed % width);
                 let value = match self.panel(block, packed / width) {
                     Panel::F32(values) => values[at],
                     Panel::Bf16(values) => {

@@ -33,6 +33,8 @@ pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
 pub use layers::{
     Conv2d, ConvOptions, ConvTranspose2d, Embedding, FeedForward, GroupNorm, LayerNorm, Linear,
 };
-pub use negkit_kernels::{AttentionMask, Isa, IsaError, Products, operations, threads};
+pub use negkit_kernels::{
+    AttentionMask, Isa, IsaError, Products, ThreadsError, operations, threads, use_threads,
+};
 pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorFactory, TensorSource};
 pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};

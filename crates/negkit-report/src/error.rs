@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use negkit_eval::EvalError;
+use negkit_eval::{EvalError, RunError};
 use negkit_eval::table5::Table5Error;
 use thiserror::Error;
 
@@ -71,6 +71,9 @@ pub enum ReportError {
     )]
     NoPictures,
     /// A run cannot be opened.
+    #[error(transparent)]
+    Folder(#[from] RunError),
+    /// A run of Table 4 cannot be scored.
     #[error(transparent)]
     Run(#[from] EvalError),
     /// A run of Table 5 cannot be scored.

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
-use crate::ops::{self, Gating, composed};
+use crate::ops::{self, composed};
 use crate::{Activation, AttentionBudget, Products, attention};
 
 fn values_of(t: &Tensor) -> Vec<f32> {
