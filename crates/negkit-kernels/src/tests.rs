@@ -50,15 +50,15 @@ fn product(rows: &[f32], weight: &[f32], steps: usize) -> Vec<f64> {
 }
 
 fn activate(function: Function, x: f64) -> f64 {
-    // Abramowitz and Stegun 7.1.26 would do; the series of erf is exact enough for |x| < 6.
+    // Abramowitz and Stegun 7.1.6: all terms have the sign of x, so that nothing cancels.
     let erf = |x: f64| {
-        let mut term = x;
-        let mut sum = x;
-        for n in 1..200 {
-            term *= -x * x / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
+        let mut term = x * (-x * x).exp();
+        let mut sum = term;
+        for n in 1..300 {
+            term *= 2. * x * x / f64::from(2 * n + 1);
+            sum += term;
         }
-        (sum * std::f64::consts::FRAC_2_SQRT_PI).clamp(-1., 1.)
+        sum * std::f64::consts::FRAC_2_SQRT_PI
     };
     match function {
         Function::Identity => x,
