@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use negkit::diffusion::Savings;
+use negkit::diffusion::savings::{DeepCache, GuidanceInterval, TokenMerging};
 use negkit::nn::{Isa, use_threads};
 use negkit::{Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
 use negkit_data::phrasecut::Split;
@@ -43,6 +45,33 @@ impl ComputeArgs {
             );
         }
         Ok(compute)
+    }
+}
+
+/// What may be left out for a nearly equal picture in less time.
+#[derive(Args)]
+#[command(next_help_heading = "Fewer operations (other pictures)")]
+pub struct SavingsArgs {
+    /// Apply guidance only in this part of the steps, such as 0.1:0.7; in the others the prompt alone
+    /// steers, at half the cost.
+    #[arg(long, value_name = "FROM:TO")]
+    guidance_interval: Option<GuidanceInterval>,
+    /// Compute the UNet's deep levels only every N steps, and reuse their features in between.
+    #[arg(long, value_name = "N")]
+    deep_cache: Option<DeepCache>,
+    /// Merge this share of the tokens, up to 0.75, in the self-attention of the outermost level.
+    #[arg(long, value_name = "SHARE")]
+    token_merging: Option<TokenMerging>,
+}
+
+impl SavingsArgs {
+    /// What was asked for.
+    pub fn savings(&self) -> Savings {
+        Savings {
+            guidance_interval: self.guidance_interval,
+            deep_cache: self.deep_cache,
+            token_merging: self.token_merging,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -12,9 +13,9 @@ use negkit::diffusion::vae::VaeTiling;
 use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings, to_rgb};
 use negkit::image::write_png;
 use negkit::txt2img::{self, NamedEncoder, RunProgress, SaveOptions};
-use negkit::{AttentionBudget, ClipSize, is_own_encoder, mini};
+use negkit::{AttentionBudget, CachedTextEncoder, ClipSize, TextEncoder, is_own_encoder, mini};
 
-use crate::args::{ComputeArgs, HubArgs, models, print_json};
+use crate::args::{ComputeArgs, HubArgs, SavingsArgs, models, print_json};
 use crate::progress;
 
 /// Make pictures of prompts, with one text encoder or with several side by side.
@@ -105,6 +106,11 @@ pub struct Txt2ImgArgs {
     /// the same.
     #[arg(long, default_value_t = 256, value_name = "MIB")]
     attention_memory: usize,
+    /// Keep the encodings of prompts in this folder, and take them from there in later runs.
+    #[arg(long, value_name = "FOLDER")]
+    text_cache: Option<PathBuf>,
+    #[command(flatten)]
+    savings: SavingsArgs,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
@@ -151,6 +157,14 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
             true => None,
             false => Some(models.text_encoder(&chosen.encoder(spec)?, ClipSize::VitL14)?),
         };
+        let encoder = match &args.text_cache {
+            Some(folder) => {
+                let encoder = encoder.unwrap_or_else(|| model.text().clone());
+                let cached = CachedTextEncoder::new(encoder, folder, models.compute())?;
+                Some(Arc::new(cached) as Arc<dyn TextEncoder>)
+            }
+            None => encoder,
+        };
         encoders.push((spec.clone(), encoder));
     }
     spinner.finish_and_clear();
@@ -175,6 +189,7 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
         scheduler: args.scheduler,
         eta: args.eta,
         batch_size: args.batch_size,
+        savings: args.savings.savings(),
     };
     let mut preview_error = None;
     let bar = progress::bar(0, "steps");

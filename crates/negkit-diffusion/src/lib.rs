@@ -33,6 +33,8 @@ mod files;
 pub mod noise;
 mod pipeline;
 mod resnet;
+mod sampling;
+pub mod savings;
 pub mod scheduler;
 pub mod unet;
 pub mod vae;
@@ -48,3 +50,5 @@ pub use pipeline::{
     GeneratedPicture, PictureRequest, PipelineOptions, SamplingSettings, StableDiffusion,
     StepProgress, to_rgb,
 };
+pub use sampling::{Context, Networks, Sampling};
+pub use savings::Savings;

@@ -10,10 +10,12 @@ use negkit_text::{ClipTextEncoder, TextEncoder, WeightsSource};
 
 use crate::DiffusionError;
 use crate::files::{PipelineFiles, load_unet, load_vae};
-use crate::noise::{NoiseSource, TorchGenerator};
-use crate::scheduler::{SamplingOptions, SchedulerConfig, SchedulerKind};
-use crate::unet::UNet;
-use crate::vae::{Vae, VaeTiling};
+use crate::noise::NoiseSource;
+use crate::sampling::{Context, Networks, Sampling, generators, latent_shape, scheduler_kind, to_picture};
+use crate::savings::Savings;
+use crate::scheduler::{SchedulerConfig, SchedulerKind};
+use crate::unet::{Shortcuts, UNet, UNetConfig};
+use crate::vae::{Vae, VaeConfig, VaeTiling};
 
 /// How to build a [`StableDiffusion`].
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub struct SamplingSettings {
     pub eta: f64,
     /// Pictures made at a time. The result does not depend on it: every picture has its own noise.
     pub batch_size: usize,
+    /// What is left out for a nearly equal picture in less time: nothing by default.
+    pub savings: Savings,
 }
 
 impl Default for SamplingSettings {
@@ -78,6 +82,7 @@ impl Default for SamplingSettings {
             scheduler: None,
             eta: 0.,
             batch_size: 1,
+            savings: Savings::default(),
         }
     }
 }
@@ -211,10 +216,7 @@ impl StableDiffusion {
         &self,
         settings: &SamplingSettings,
     ) -> Result<SchedulerKind, DiffusionError> {
-        match settings.scheduler {
-            Some(kind) => Ok(kind),
-            None => Ok(self.scheduler.kind()?),
-        }
+        scheduler_kind(&self.scheduler, settings)
     }
 
     /// Shape of the latents of `pictures` pictures: `[pictures, channels, height / 8, width / 8]`.
@@ -226,20 +228,7 @@ impl StableDiffusion {
         settings: &SamplingSettings,
         pictures: usize,
     ) -> Result<[usize; 4], DiffusionError> {
-        let scale = self.vae.config().scale();
-        let SamplingSettings { width, height, .. } = *settings;
-        if width == 0
-            || height == 0
-            || !width.is_multiple_of(scale)
-            || !height.is_multiple_of(scale)
-        {
-            return Err(DiffusionError::Request(format!(
-                "a picture of {width} x {height} pixels cannot be made: both sides must be \
-                 positive multiples of {scale}"
-            )));
-        }
-        let channels = self.unet.config().in_channels;
-        Ok([pictures, channels, height / scale, width / scale])
+        latent_shape(self, settings, pictures)
     }
 
     /// The starting noise of `requests`, from each request's own seed, `[pictures, channels,
@@ -270,156 +259,12 @@ impl StableDiffusion {
         noise: Option<&Tensor>,
         mut on_step: impl FnMut(&StepProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
-        let shape = self.latent_shape(settings, requests.len())?;
-        if let Some(noise) = noise
-            && noise.dims() != shape
-        {
-            return Err(DiffusionError::Request(format!(
-                "the starting latents have shape {:?}, these pictures need {shape:?}",
-                noise.dims()
-            )));
-        }
-        if !settings.guidance_scale.is_finite() {
-            return Err(DiffusionError::Request(format!(
-                "guidance scale {}: expected a finite number",
-                settings.guidance_scale
-            )));
-        }
-        if settings.batch_size == 0 {
-            return Err(DiffusionError::Request(
-                "batch size 0: expected at least 1".to_owned(),
-            ));
-        }
-        let mut finished = Vec::with_capacity(requests.len());
-        for first in (0..requests.len()).step_by(settings.batch_size) {
-            let batch = &requests[first..requests.len().min(first + settings.batch_size)];
-            let noise = noise
-                .map(|all| all.narrow(0, first, batch.len()))
-                .transpose()?;
-            finished.extend(self.generate_batch(batch, settings, noise, first, &mut on_step)?);
-        }
-        Ok(finished)
-    }
-
-    fn generate_batch(
-        &self,
-        batch: &[PictureRequest],
-        settings: &SamplingSettings,
-        noise: Option<Tensor>,
-        first_picture: usize,
-        on_step: &mut impl FnMut(&StepProgress<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
-        let Compute { device, dtype, .. } = &self.options.compute;
-        let guided = settings.guidance_scale > 1.;
-        let (context, truncated) = self.encode_prompts(batch, guided)?;
-        let kind = self.scheduler_kind(settings)?;
-        let sampling = SamplingOptions::steps(settings.steps).with_eta(settings.eta);
-        let mut scheduler = self.scheduler.build(kind, &sampling)?;
-        let mut source = generators(batch);
-        let shape = self.latent_shape(settings, batch.len())?;
-        let start = match noise {
-            Some(noise) => noise.to_dtype(DType::F32)?,
-            None => source.randn(&shape, DType::F32, &Device::Cpu)?,
+        let sampling = Sampling {
+            text: &*self.text,
+            networks: self,
+            scheduler: &self.scheduler,
         };
-        let mut latents = (start.to_device(device)? * scheduler.init_noise_sigma())?;
-        let timesteps = scheduler.timesteps().to_vec();
-        let context = self.unet.prepare(&context)?;
-        for (step, &timestep) in timesteps.iter().enumerate() {
-            let input = scheduler
-                .scale_model_input(&latents, step)?
-                .to_dtype(*dtype)?;
-            let input = if guided {
-                Tensor::cat(&[&input, &input], 0)?
-            } else {
-                input
-            };
-            let output = self.unet.forward_prepared(&input, &[timestep], &context)?;
-            let output = output.to_dtype(DType::F32)?;
-            let output = if guided {
-                let negative = output.narrow(0, 0, batch.len())?;
-                let positive = output.narrow(0, batch.len(), batch.len())?;
-                (&negative + ((positive - &negative)? * settings.guidance_scale)?)?
-            } else {
-                output
-            };
-            latents = scheduler.step(&output, step, &latents, &mut source)?;
-            let progress = StepProgress {
-                step: step + 1,
-                steps: timesteps.len(),
-                first_picture,
-                pictures: batch.len(),
-                latents: &latents,
-            };
-            if on_step(&progress).is_break() {
-                return Err(DiffusionError::Cancelled {
-                    step: step + 1,
-                    steps: timesteps.len(),
-                });
-            }
-        }
-        let mut pictures = Vec::with_capacity(batch.len());
-        for ((i, request), truncated) in batch.iter().enumerate().zip(truncated) {
-            // One at a time: the decoder's feature maps are the largest of the whole run.
-            let latents = latents.narrow(0, i, 1)?;
-            let values = self.decode_unclamped(&latents)?.squeeze(0)?;
-            // Clamping would turn a NaN into black or white.
-            if !values.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Err(DiffusionError::NotFinite {
-                    seed: request.seed,
-                    dtype: *dtype,
-                });
-            }
-            let values = values.clamp(0f32, 1f32)?;
-            pictures.push(GeneratedPicture {
-                request: request.clone(),
-                picture: to_rgb(&values)?,
-                values,
-                latents: latents.squeeze(0)?.to_device(&Device::Cpu)?,
-                truncated,
-            });
-        }
-        Ok(pictures)
-    }
-
-    /// The UNet's context, `[pictures, length, hidden]`, or, guided, `[2 * pictures, length,
-    /// hidden]` with the negative prompts first; and what was cut off each prompt.
-    fn encode_prompts(
-        &self,
-        batch: &[PictureRequest],
-        guided: bool,
-    ) -> Result<(Tensor, Vec<Option<String>>), DiffusionError> {
-        let negative = batch
-            .iter()
-            .map(|r| r.negative_prompt.as_str())
-            .filter(|_| guided);
-        let texts: Vec<&str> = negative
-            .chain(batch.iter().map(|r| r.prompt.as_str()))
-            .collect();
-        // Mostly the same negative prompt and often the same prompt: each text once.
-        let mut unique: Vec<&str> = Vec::new();
-        let mut rows = Vec::with_capacity(texts.len());
-        for text in texts {
-            let row = unique.iter().position(|known| *known == text);
-            rows.push(row.unwrap_or(unique.len()) as u32);
-            if row.is_none() {
-                unique.push(text);
-            }
-        }
-        let encoding = self.text.encode(&unique)?;
-        let Compute { device, dtype, .. } = &self.options.compute;
-        let index = Tensor::from_slice(&rows, rows.len(), encoding.last_hidden_state.device())?;
-        let context = encoding.last_hidden_state.index_select(&index, 0)?;
-        let prompts = &rows[rows.len() - batch.len()..];
-        let removed = prompts.iter().map(|&row| {
-            let tokens = encoding.tokens.get(row as usize)?;
-            tokens
-                .truncated
-                .then(|| tokens.removed_text.clone().unwrap_or_default())
-        });
-        Ok((
-            context.to_dtype(*dtype)?.to_device(device)?,
-            removed.collect(),
-        ))
+        sampling.generate(requests, settings, noise, &mut on_step)
     }
 
     /// Decodes latents `[n, channels, h, w]` as the sampler has them; gives `[n, 3, 8 h, 8 w]` with
@@ -428,23 +273,54 @@ impl StableDiffusion {
     /// # Errors
     /// When shapes do not fit or the device fails.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
-        Ok(self.decode_unclamped(latents)?.clamp(0f32, 1f32)?)
-    }
-
-    fn decode_unclamped(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
-        let Compute { device, dtype, .. } = &self.options.compute;
         let scaled = (latents.to_dtype(DType::F32)? / self.vae.config().scaling_factor)?;
-        let scaled = scaled.to_dtype(*dtype)?.to_device(device)?;
-        let values = self.vae.decode(&scaled, self.options.vae_tiling)?;
-        let values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        Ok(values.affine(0.5, 0.5)?)
+        Ok(to_picture(&self.decode_scaled(&scaled)?)?.clamp(0f32, 1f32)?)
     }
 }
 
-/// One generator a picture, so that a picture does not depend on its batch.
-fn generators(requests: &[PictureRequest]) -> Vec<TorchGenerator> {
-    let seeds: Vec<u64> = requests.iter().map(|request| request.seed).collect();
-    TorchGenerator::per_picture(&seeds)
+impl Networks for StableDiffusion {
+    fn unet_config(&self) -> &UNetConfig {
+        self.unet.config()
+    }
+
+    fn vae_config(&self) -> &VaeConfig {
+        self.vae.config()
+    }
+
+    fn compute(&self) -> (&Device, DType) {
+        (&self.options.compute.device, self.options.compute.dtype)
+    }
+
+    fn prepare(&self, encoder_hidden_states: &Tensor) -> Result<Context, DiffusionError> {
+        let context = self.unet.prepare(encoder_hidden_states)?;
+        Ok(Context::KeysValues(context))
+    }
+
+    fn predict(
+        &self,
+        sample: &Tensor,
+        timestep: f64,
+        context: &Context,
+        shortcuts: Shortcuts<'_>,
+    ) -> Result<Tensor, DiffusionError> {
+        let prepared;
+        let context = match context {
+            Context::KeysValues(context) => context,
+            Context::HiddenStates(states) => {
+                prepared = self.unet.prepare(states)?;
+                &prepared
+            }
+        };
+        Ok(self
+            .unet
+            .forward_with(sample, &[timestep], context, shortcuts)?)
+    }
+
+    fn decode_scaled(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
+        let Compute { device, dtype, .. } = &self.options.compute;
+        let latents = latents.to_dtype(*dtype)?.to_device(device)?;
+        Ok(self.vae.decode(&latents, self.options.vae_tiling)?)
+    }
 }
 
 /// `[3, h, w]` from 0 to 1 to 8 bits, rounded as diffusers' `numpy_to_pil` does.

@@ -4,9 +4,8 @@
 //! Reference: `diffusers/models/unets/unet_2d_condition.py`, `UNet2DConditionModel`.
 
 mod config;
+mod merging;
 mod transformer;
-
-use std::slice;
 
 use candle_core::{D, Result, Tensor};
 use negkit_nn::{Activation, Conv2d, ConvOptions, GroupNorm, KeysValues, Linear, Params, ops};
@@ -15,6 +14,7 @@ pub use config::{DownBlockType, PerBlock, UNetConfig, UpBlockType};
 use transformer::{SpatialTransformer, TransformerSizes};
 
 use crate::resnet::{BlockStyle, Border, Downsample, ResnetBlock, Upsample};
+use crate::savings::TokenMerging;
 
 /// Residual blocks, each followed by a transformer where the block has them.
 #[derive(Debug, Clone)]
@@ -50,28 +50,60 @@ impl Layers {
         i: usize,
         x: &Tensor,
         time: &Tensor,
-        context: &mut slice::Iter<KeysValues>,
+        context: &[KeysValues],
+        merging: Option<TokenMerging>,
     ) -> Result<Tensor> {
         let x = self.resnets[i].forward(x, Some(time))?;
         match self.attentions.get(i) {
-            Some(attention) => attention.forward(&x, next(context)?),
+            Some(attention) => match context.get(i) {
+                Some(context) => attention.forward(&x, context, merging),
+                None => candle_core::bail!("UNet: the context was prepared by a UNet of fewer blocks"),
+            },
             None => Ok(x),
         }
     }
-}
 
-/// The next transformer's keys and values.
-fn next<'a>(context: &mut slice::Iter<'a, KeysValues>) -> Result<&'a KeysValues> {
-    match context.next() {
-        Some(keys_values) => Ok(keys_values),
-        None => candle_core::bail!("UNet: the context was prepared by a UNet of fewer blocks"),
+    /// What every transformer needs of `context` `[n, length, cross_attention_dim]`.
+    fn keys_values(&self, context: &Tensor) -> Result<Vec<KeysValues>> {
+        let transformers = self.attentions.iter();
+        transformers.map(|one| one.keys_values(context)).collect()
     }
 }
 
-/// A context as [`UNet::prepare`] makes it: keys and values of every transformer, in the order in which
-/// they are used.
+/// A context as [`UNet::prepare`] makes it: keys and values of every transformer.
 #[derive(Debug, Clone)]
-pub struct UNetContext(Vec<KeysValues>);
+pub struct UNetContext {
+    down: Vec<Vec<KeysValues>>,
+    middle: KeysValues,
+    up: Vec<Vec<KeysValues>>,
+}
+
+/// Keys and values of a block; none where another UNet made the context, which the block then says.
+fn of_block(blocks: &[Vec<KeysValues>], block: usize) -> &[KeysValues] {
+    blocks.get(block).map_or(&[], Vec::as_slice)
+}
+
+/// What one evaluation may take from another, and leave out.
+#[derive(Debug, Default)]
+pub struct Shortcuts<'a> {
+    /// Where the deep levels' features come from.
+    pub deep: DeepFeatures<'a>,
+    /// Whether the outermost level's self-attention merges tokens.
+    pub merging: Option<TokenMerging>,
+}
+
+/// Where the features come from that the last two layers on the way up get from below: all that the
+/// deep levels compute.
+#[derive(Debug, Default)]
+pub enum DeepFeatures<'a> {
+    /// Computed.
+    #[default]
+    Compute,
+    /// Computed, and kept here for later evaluations.
+    Keep(&'a mut Option<Tensor>),
+    /// Taken from an earlier evaluation of as many samples of the same size.
+    Reuse(&'a Tensor),
+}
 
 #[derive(Debug, Clone)]
 struct DownBlock {
@@ -90,6 +122,19 @@ struct MidBlock {
 struct UpBlock {
     layers: Layers,
     upsample: Option<Upsample>,
+}
+
+/// Layers on the way up that take the two outermost skips, those of the input convolution and of the
+/// first layer. Every block has as many where there is at least one layer a block on the way down: there
+/// is one more on the way up.
+const LAST_LAYERS: usize = 2;
+
+/// `x` with the channels of the innermost skip that is left behind its own.
+fn with_skip(x: Tensor, skips: &mut Vec<Tensor>) -> Result<Tensor> {
+    match skips.pop() {
+        Some(skip) => ops::cat_channels(&x, &skip),
+        None => Ok(x),
+    }
 }
 
 /// The UNet that predicts the noise in latents, given a time step and an encoded prompt.
@@ -224,7 +269,8 @@ impl UNet {
         timesteps: &[f64],
         encoder_hidden_states: &Tensor,
     ) -> Result<Tensor> {
-        self.forward_prepared(sample, timesteps, &self.prepare(encoder_hidden_states)?)
+        let context = self.prepare(encoder_hidden_states)?;
+        self.forward_with(sample, timesteps, &context, Shortcuts::default())
     }
 
     /// Everything of `encoder_hidden_states` `[n, length, cross_attention_dim]` that the time step does
@@ -233,36 +279,69 @@ impl UNet {
     /// # Errors
     /// When shapes or types do not fit, or the device fails.
     pub fn prepare(&self, encoder_hidden_states: &Tensor) -> Result<UNetContext> {
-        let down = self.down_blocks.iter().map(|block| &block.layers);
-        let up = self.up_blocks.iter().map(|block| &block.layers);
-        let transformers = down
-            .flat_map(|layers| &layers.attentions)
-            .chain([&self.mid_block.attention])
-            .chain(up.flat_map(|layers| &layers.attentions));
-        let prepare =
-            |transformer: &SpatialTransformer| transformer.keys_values(encoder_hidden_states);
-        Ok(UNetContext(
-            transformers.map(prepare).collect::<Result<_>>()?,
-        ))
+        let of = |layers: &Layers| layers.keys_values(encoder_hidden_states);
+        let down = self.down_blocks.iter().map(|block| of(&block.layers));
+        let up = self.up_blocks.iter().map(|block| of(&block.layers));
+        Ok(UNetContext {
+            down: down.collect::<Result<_>>()?,
+            middle: self.mid_block.attention.keys_values(encoder_hidden_states)?,
+            up: up.collect::<Result<_>>()?,
+        })
     }
 
-    /// [`UNet::forward`] with a context that was prepared for it.
+    /// [`UNet::forward`] with a context that was prepared for it and with shortcuts; without any it
+    /// computes the same bits.
     ///
     /// # Errors
     /// When shapes or types do not fit, or the device fails.
-    pub fn forward_prepared(
+    pub fn forward_with(
         &self,
         sample: &Tensor,
         timesteps: &[f64],
         context: &UNetContext,
+        shortcuts: Shortcuts<'_>,
     ) -> Result<Tensor> {
+        let Shortcuts { deep, merging } = shortcuts;
         let time = self.embed_time(timesteps, sample)?;
-        let context = &mut context.0.iter();
-        let mut x = self.conv_in.forward(sample)?;
+        let x = self.conv_in.forward(sample)?;
         let mut skips = vec![x.clone()];
-        for block in &self.down_blocks {
+        let x = match deep {
+            DeepFeatures::Reuse(kept) => {
+                if let Some(outermost) = self.down_blocks.first() {
+                    let own = of_block(&context.down, 0);
+                    skips.push(outermost.layers.forward(0, &x, &time, own, merging)?);
+                }
+                self.last_layers(kept.clone(), skips, &time, context, merging)?
+            }
+            DeepFeatures::Compute => {
+                let x = self.deep_levels(x, &mut skips, &time, context, merging)?;
+                self.last_layers(x, skips, &time, context, merging)?
+            }
+            DeepFeatures::Keep(kept) => {
+                let x = self.deep_levels(x, &mut skips, &time, context, merging)?;
+                *kept = Some(x.clone());
+                self.last_layers(x, skips, &time, context, merging)?
+            }
+        };
+        let x = self.conv_norm_out.forward_then(&x, self.config.act_fn)?;
+        self.conv_out.forward(&x)?.contiguous()
+    }
+
+    /// The way down, the middle and the way up but for its last layers, which take the skips that are
+    /// left.
+    fn deep_levels(
+        &self,
+        mut x: Tensor,
+        skips: &mut Vec<Tensor>,
+        time: &Tensor,
+        context: &UNetContext,
+        merging: Option<TokenMerging>,
+    ) -> Result<Tensor> {
+        for (level, block) in self.down_blocks.iter().enumerate() {
+            let merging = merging.filter(|_| level == 0);
+            let own = of_block(&context.down, level);
             for i in 0..block.layers.resnets.len() {
-                x = block.layers.forward(i, &x, &time, context)?;
+                x = block.layers.forward(i, &x, time, own, merging)?;
                 skips.push(x.clone());
             }
             if let Some(downsample) = &block.downsample {
@@ -270,22 +349,48 @@ impl UNet {
                 skips.push(x.clone());
             }
         }
-        x = self.mid_block.first.forward(&x, Some(&time))?;
-        x = self.mid_block.attention.forward(&x, next(context)?)?;
-        x = self.mid_block.second.forward(&x, Some(&time))?;
-        for block in &self.up_blocks {
-            for i in 0..block.layers.resnets.len() {
-                if let Some(skip) = skips.pop() {
-                    x = ops::cat_channels(&x, &skip)?;
-                }
-                x = block.layers.forward(i, &x, &time, context)?;
+        x = self.mid_block.first.forward(&x, Some(time))?;
+        x = self.mid_block.attention.forward(&x, &context.middle, None)?;
+        x = self.mid_block.second.forward(&x, Some(time))?;
+        for (way, block) in self.up_blocks.iter().enumerate() {
+            let is_last = way + 1 == self.up_blocks.len();
+            let merging = merging.filter(|_| is_last);
+            let layers =
+                block
+                    .layers
+                    .resnets
+                    .len()
+                    .saturating_sub(if is_last { LAST_LAYERS } else { 0 });
+            let own = of_block(&context.up, way);
+            for i in 0..layers {
+                x = block
+                    .layers
+                    .forward(i, &with_skip(x, skips)?, time, own, merging)?;
             }
             if let (Some(upsample), Some(skip)) = (&block.upsample, skips.last()) {
                 x = upsample.forward(&x, (skip.dim(2)?, skip.dim(3)?))?;
             }
         }
-        let x = self.conv_norm_out.forward_then(&x, self.config.act_fn)?;
-        self.conv_out.forward(&x)?.contiguous()
+        Ok(x)
+    }
+
+    /// The last layers on the way up, with the two outermost skips.
+    fn last_layers(
+        &self,
+        mut x: Tensor,
+        mut skips: Vec<Tensor>,
+        time: &Tensor,
+        context: &UNetContext,
+        merging: Option<TokenMerging>,
+    ) -> Result<Tensor> {
+        if let Some(UpBlock { layers, .. }) = self.up_blocks.last() {
+            let count = layers.resnets.len();
+            let own = of_block(&context.up, self.up_blocks.len() - 1);
+            for i in count.saturating_sub(LAST_LAYERS)..count {
+                x = layers.forward(i, &with_skip(x, &mut skips)?, time, own, merging)?;
+            }
+        }
+        Ok(x)
     }
 
     /// The activated time embedding, `[n, 4 * block_out_channels[0]]`: every residual block starts

@@ -153,6 +153,9 @@ pub struct Table4Settings {
     pub batch_size: usize,
     /// Always false.
     pub safety_checker: bool,
+    /// What was left out of the sampling, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savings: Option<String>,
     /// Where and in what the models compute.
     #[serde(flatten)]
     pub compute: ComputeUsed,
@@ -599,6 +602,7 @@ fn settings(
         eta: sampling.eta,
         batch_size: sampling.batch_size,
         safety_checker: false,
+        savings: sampling.savings.described(),
         compute: ComputeUsed::from(&models.compute),
         bootstrap: options.bootstrap,
         unet: ModelUsed::new(&models.name, models.painter.unet_weights())?,

@@ -64,6 +64,23 @@ pub enum TextError {
         /// Rows of the token embedding.
         embedding: usize,
     },
+    /// Encodings of an encoder without a hash cannot be told from another's.
+    #[error(
+        "encodings of text encoder '{encoder}' cannot be kept: nothing is known of its weights that \
+         tells them from others'. Give their SHA-256 (WeightsSource::new)"
+    )]
+    NoHash {
+        /// Name of the encoder.
+        encoder: String,
+    },
+    /// A kept encoding cannot be read or written.
+    #[error("the encoding of a prompt in {path} cannot be read or written: {cause}")]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
     /// The device failed, or tensors do not fit.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -23,6 +23,7 @@
 //! ```
 #![deny(missing_docs)]
 
+mod cached;
 mod clip_encoder;
 mod clip_files;
 mod encoder;
@@ -30,6 +31,7 @@ mod error;
 pub mod tokenizer;
 pub mod tower;
 
+pub use cached::CachedTextEncoder;
 pub use clip_encoder::ClipTextEncoder;
 pub use clip_files::ClipFiles;
 pub use encoder::{EncoderInfo, Misfit, PromptTokens, TextEncoder, TextEncoding, WeightsSource};

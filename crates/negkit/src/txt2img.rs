@@ -150,6 +150,9 @@ pub struct PictureRecord {
     pub scheduler: String,
     /// DDIM's eta.
     pub eta: f64,
+    /// What was left out of the sampling, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub savings: Option<String>,
     /// Name of the model.
     pub model: String,
     /// SHA-256 of the UNet's weight file.
@@ -223,6 +226,7 @@ pub fn save(
                 height: settings.height,
                 scheduler: scheduler.name().to_owned(),
                 eta: settings.eta,
+                savings: settings.savings.described(),
                 model: options.model.clone(),
                 unet_sha256: unet_sha256.clone(),
                 vae_sha256: vae_sha256.clone(),
@@ -256,6 +260,9 @@ fn parameters(record: &PictureRecord) -> GenerationParameters {
     let mut extra = vec![("Text encoder".to_owned(), record.text_encoder.clone())];
     if let Some(hash) = &record.text_encoder_sha256 {
         extra.push(("Text encoder hash".to_owned(), short(hash)));
+    }
+    if let Some(savings) = &record.savings {
+        extra.push(("Savings".to_owned(), savings.clone()));
     }
     extra.push(("Version".to_owned(), format!("negkit {}", record.negkit)));
     GenerationParameters {

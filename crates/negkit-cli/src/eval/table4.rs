@@ -18,7 +18,7 @@ use negkit_eval::{RunFolder, Shard};
 use negkit_metrics::Bootstrap;
 
 use super::{Scale, report, report_left, report_outlook};
-use crate::args::{ComputeArgs, HubArgs, models};
+use crate::args::{ComputeArgs, HubArgs, SavingsArgs, models};
 use crate::progress;
 
 /// Pictures of every prompt with a negation, where nothing is said.
@@ -109,6 +109,8 @@ pub struct Table4Args {
     /// Say what would be done and how long it takes, measured on what was done or on two items.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    savings: SavingsArgs,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
@@ -210,6 +212,7 @@ fn open(args: &Table4Args, models: &Models) -> anyhow::Result<(Table4Models, Sam
         height: side,
         scheduler: args.scheduler,
         batch_size: args.batch_size,
+        savings: args.savings.savings(),
         ..usual
     };
     let models = Table4Models {

@@ -8,6 +8,9 @@ use negkit_nn::{
     MultiHeadAttention, Params, ops,
 };
 
+use super::merging::Merged;
+use crate::savings::TokenMerging;
+
 /// Sizes of one transformer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TransformerSizes {
@@ -113,7 +116,12 @@ impl SpatialTransformer {
     }
 
     /// `x` `[n, channels, h, w]` and what [`Self::keys_values`] made of the context to the shape of `x`.
-    pub(crate) fn forward(&self, x: &Tensor, context: &KeysValues) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        context: &KeysValues,
+        merging: Option<TokenMerging>,
+    ) -> Result<Tensor> {
         let (_, _, h, w) = x.dims4()?;
         let size = (h, w);
         let normed = self.norm.forward(x)?;
@@ -123,7 +131,16 @@ impl SpatialTransformer {
         };
         let all = AttentionMask::None;
         let own = self.norm1.forward(&tokens)?;
-        let tokens = self.attn1.forward_onto(&own, &own, all, &tokens)?;
+        let merged = merging
+            .map(|merging| Merged::plan(&tokens, size, merging))
+            .transpose()?;
+        let tokens = match &merged {
+            Some(merged) => {
+                let own = merged.merge(&own)?;
+                (merged.unmerge(&self.attn1.forward(&own, &own, all)?)? + tokens)?
+            }
+            None => self.attn1.forward_onto(&own, &own, all, &tokens)?,
+        };
         let own = self.norm2.forward(&tokens)?;
         let tokens = self.attn2.forward_to(&own, context, all, &tokens)?;
         let own = self.norm3.forward(&tokens)?;
