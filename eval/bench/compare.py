@@ -77,16 +77,37 @@ class Comparison:
             needs.append("sd14")
         if row.name.startswith("table5"):
             needs.append("clipseg")
-            if not (self.data / "world" / "complete").exists():
-                # PhraseCut's test split gets every other held-out picture.
-                count = str(2 * row.options["pictures"])
-                sizes = ["--train", "1", "--tifa", "1", "--val", count, "--side", "352"]
-                out = str(self.data / "world")
-                subprocess.run([self.negkit, "world", "generate", "--out", out, *sizes], check=True)
-                (self.data / "world" / "complete").touch()
+            self.draw_phrases(row.options["pictures"], row.options["phrases"])
         if needs:
             command = [sys.executable, PEERS / "cases.py", self.data, *needs]
             subprocess.run([str(part) for part in command], check=True)
+
+    def draw_phrases(self, pictures: int, phrases: int) -> None:
+        """`table5/phrasecut`: drawn pictures in PhraseCut's format, with so many phrases in all."""
+        target = self.data / "table5" / "phrasecut"
+        if target.exists():
+            return
+        world = self.data / "world"
+        # PhraseCut's test split gets every other held-out picture; some hold nothing to name.
+        counts = ["--train", "1", "--tifa", "1", "--val", str(2 * pictures + 20), "--side", "352"]
+        subprocess.run([self.negkit, "world", "generate", "--out", world, *counts], check=True)
+        tasks = json.loads((world / "phrasecut/refer_test.json").read_text())
+        of: dict[int, list[int]] = {}
+        for index, task in enumerate(tasks):
+            of.setdefault(task["image_id"], []).append(index)
+        chosen = list(of.values())[:pictures]
+        # One phrase of every picture after the other, until there are enough.
+        turns = [(turn, index) for each in chosen for turn, index in enumerate(each)]
+        kept = sorted(index for _, index in sorted(turns)[:phrases])
+        if len(chosen) < pictures or len(kept) < phrases:
+            raise SystemExit(f"only {len(chosen)} pictures and {len(kept)} phrases were drawn")
+        partial = target.with_name("phrasecut.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name in ("image_data_split.json", "images"):
+            (partial / name).symlink_to(world / "phrasecut" / name)
+        (partial / "refer_test.json").write_text(json.dumps([tasks[index] for index in kept]))
+        partial.rename(target)
 
     def command(self, row: Row, engine: str, scratch: Path) -> list[str]:
         if row.kind == "model":
@@ -142,15 +163,15 @@ class Comparison:
     def table5_command(self, row: Row, engine: str, scratch: Path) -> list[str]:
         model = self.data / "weights/clipseg-rd64"
         quick = self.arguments.quick
-        pictures = 4 if quick else row.options["pictures"]
+        pictures = 2 if quick else row.options["pictures"]
         counts = ["--pictures", str(pictures)]
         if engine == "negkit":
-            flags = ["--scale", "paper", "--data", self.data / "world", "--only", "phrasecut"]
+            flags = ["--scale", "paper", "--data", self.data / "table5", "--only", "phrasecut"]
             run = ["--model", model, "--text-encoder", "stock", "--dtype", row.dtype]
             return [self.negkit, "eval", "table5", *flags, *run, *counts, "--out", scratch / "run"]
         run = ["--dtype", row.dtype, "--threads", str(self.arguments.threads)]
         counts += ["--out", scratch / "scores.json"]
-        data = next((self.data / "world").glob("*hrase*ut*"), self.data / "world")
+        data = self.data / "table5/phrasecut"
         return [sys.executable, PEERS / "clipseg_loop.py", model, data, *run, *counts]
 
     # --- running --------------------------------------------------------------------------------

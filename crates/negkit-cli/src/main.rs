@@ -2,8 +2,8 @@
 
 mod args;
 mod ask;
-mod captions;
 mod bench;
+mod captions;
 mod data;
 mod download;
 mod encoders;
@@ -12,8 +12,8 @@ mod eval;
 mod mini;
 mod parity;
 mod progress;
-mod score;
 mod report;
+mod score;
 mod segment;
 mod train;
 mod txt2img;

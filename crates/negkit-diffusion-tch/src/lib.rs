@@ -41,7 +41,7 @@ use negkit_diffusion::scheduler::SchedulerConfig;
 use negkit_diffusion::unet::{DeepFeatures, DownBlockType, Shortcuts, UNetConfig, UpBlockType};
 use negkit_diffusion::vae::VaeConfig;
 use negkit_diffusion::{
-    DiffusionError, GeneratedPicture, Networks, PictureRequest, PipelineFiles, Sampling,
+    Context, DiffusionError, GeneratedPicture, Networks, PictureRequest, PipelineFiles, Sampling,
     SamplingSettings, StepProgress,
 };
 use negkit_nn::{Activation, Compute};
@@ -146,9 +146,16 @@ impl Networks for TchStableDiffusion {
         &self,
         sample: &Tensor,
         timestep: f64,
-        encoder_hidden_states: &Tensor,
+        context: &Context,
         shortcuts: Shortcuts<'_>,
     ) -> Result<Tensor, DiffusionError> {
+        let Context::HiddenStates(encoder_hidden_states) = context else {
+            return Err(DiffusionError::Request(
+                "the libtorch engine takes the prompts' hidden states; this context was prepared by \
+                 another engine"
+                    .to_owned(),
+            ));
+        };
         if !matches!(shortcuts.deep, DeepFeatures::Compute) || shortcuts.merging.is_some() {
             return Err(DiffusionError::Request(
                 "the libtorch engine computes every level of the UNet with all tokens: leave out \

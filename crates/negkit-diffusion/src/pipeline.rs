@@ -11,7 +11,9 @@ use negkit_text::{ClipTextEncoder, TextEncoder, WeightsSource};
 use crate::DiffusionError;
 use crate::files::{PipelineFiles, load_unet, load_vae};
 use crate::noise::NoiseSource;
-use crate::sampling::{Context, Networks, Sampling, generators, latent_shape, scheduler_kind, to_picture};
+use crate::sampling::{
+    Context, Networks, Sampling, generators, latent_shape, scheduler_kind, to_picture,
+};
 use crate::savings::Savings;
 use crate::scheduler::{SchedulerConfig, SchedulerKind};
 use crate::unet::{Shortcuts, UNet, UNetConfig};

@@ -57,7 +57,9 @@ impl Layers {
         match self.attentions.get(i) {
             Some(attention) => match context.get(i) {
                 Some(context) => attention.forward(&x, context, merging),
-                None => candle_core::bail!("UNet: the context was prepared by a UNet of fewer blocks"),
+                None => {
+                    candle_core::bail!("UNet: the context was prepared by a UNet of fewer blocks")
+                }
             },
             None => Ok(x),
         }
@@ -284,7 +286,10 @@ impl UNet {
         let up = self.up_blocks.iter().map(|block| of(&block.layers));
         Ok(UNetContext {
             down: down.collect::<Result<_>>()?,
-            middle: self.mid_block.attention.keys_values(encoder_hidden_states)?,
+            middle: self
+                .mid_block
+                .attention
+                .keys_values(encoder_hidden_states)?,
             up: up.collect::<Result<_>>()?,
         })
     }
@@ -350,7 +355,10 @@ impl UNet {
             }
         }
         x = self.mid_block.first.forward(&x, Some(time))?;
-        x = self.mid_block.attention.forward(&x, &context.middle, None)?;
+        x = self
+            .mid_block
+            .attention
+            .forward(&x, &context.middle, None)?;
         x = self.mid_block.second.forward(&x, Some(time))?;
         for (way, block) in self.up_blocks.iter().enumerate() {
             let is_last = way + 1 == self.up_blocks.len();

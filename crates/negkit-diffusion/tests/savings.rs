@@ -71,7 +71,9 @@ fn keeping_deep_features_changes_no_bit_and_reusing_them_at_once_neither() {
         deep: DeepFeatures::Reuse(kept.as_ref().unwrap()),
         merging: None,
     };
-    let reused = unet.forward_with(&sample, &[500.], &context, reuse).unwrap();
+    let reused = unet
+        .forward_with(&sample, &[500.], &context, reuse)
+        .unwrap();
     assert_eq!(bits(&reused), plain);
     // Of another time step they are not.
     let reuse = Shortcuts {

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use negkit_eval::{EvalError, RunError};
 use negkit_eval::table5::Table5Error;
+use negkit_eval::{EvalError, RunError};
 use thiserror::Error;
 
 /// Why a report cannot be made.

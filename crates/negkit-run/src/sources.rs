@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::run::write_whole;
-use crate::{RunError, Result, RunFolder};
+use crate::{Result, RunError, RunFolder};
 
 const SOURCES: &str = "sources.jsonl";
 

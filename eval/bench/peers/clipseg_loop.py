@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """PhraseCut with transformers' CLIPSeg, one call for every (picture, phrase).
 
-    clipseg_loop.py MODEL DATA --dtype f32 --pictures 180 --phrases 1000 --out FILE
+    clipseg_loop.py MODEL DATA --dtype f32 --pictures 180 --out FILE
 
 Each call gets its picture and its phrase, as the model's documentation shows; the probabilities are
 resized to the picture and counted against the phrase's mask at one threshold. That is less than
@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--dtype", choices=["f32", "bf16"], required=True)
     parser.add_argument("--pictures", type=int, default=180)
-    parser.add_argument("--phrases", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -57,7 +56,7 @@ def main() -> None:
     )  # fmt: skip
     tasks = json.loads((arguments.data / "refer_test.json").read_text())
     pictures = list(dict.fromkeys(task["image_id"] for task in tasks))[: arguments.pictures]
-    tasks = [task for task in tasks if task["image_id"] in set(pictures)][: arguments.phrases]
+    tasks = [task for task in tasks if task["image_id"] in set(pictures)]
     overlap = union = 0
     for task in tasks:
         picture = Image.open(next((arguments.data / "images").glob(f"{task['image_id']}.*")))
