@@ -79,7 +79,7 @@ pub struct CostArgs {
     /// ViT-B/32, ViT-B/16, ViT-L/14 or ViT-L/14@336px.
     #[arg(long, default_value = "ViT-B/32", value_parser = parse_size)]
     size: ClipSize,
-    /// Tokens of every text. CLIP's context, 77, is the worst case; COCO's captions have about 14.
+    /// Tokens of every text. CLIP's context, 77, is the worst case: batches end behind their longest text.
     #[arg(long, default_value_t = 77)]
     tokens: usize,
     /// Steps to measure, of which the fastest counts.

@@ -22,7 +22,7 @@ use negkit_metrics::{
 use negkit_vqa::replay::ReplayAnswerer;
 use serde::Serialize;
 
-use crate::{EvalError, Result, RunError};
+use crate::{Result, RunError};
 
 pub use dsg::dsg;
 pub use geneval::geneval_results;

@@ -121,7 +121,7 @@ pub enum FineTuneError {
         /// The first captions of the batch.
         captions: Vec<String>,
         /// What it was.
-        source: TrainError,
+        source: Box<TrainError>,
     },
 }
 

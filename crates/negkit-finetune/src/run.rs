@@ -226,7 +226,7 @@ fn explain(error: TrainError, data: &CaptionData) -> FineTuneError {
         batch: number % batches + 1,
         batches,
         captions: items.map(|item| data.item(item).caption.clone()).collect(),
-        source: error,
+        source: Box::new(error),
     }
 }
 

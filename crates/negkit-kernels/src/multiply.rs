@@ -136,12 +136,12 @@ fn tile<S: Simd, const ROWS: usize, const FULL: usize, const USED: usize>(
     for (step, row) in panel[..steps * FULL].chunks_exact(FULL).enumerate() {
         let mut right = [simd.splat_f32s(0.); USED];
         right.copy_from_slice(&row[..USED]);
-        for i in 0..ROWS {
+        for (i, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `i < ROWS` and `step < steps <= STEPS_F32`, so that the index is below
             // `ROWS * STEPS_F32`, the length of `left` as asserted above.
             let x = simd.splat_f32s(unsafe { *left.get_unchecked(i * STEPS_F32 + step) });
             for j in 0..USED {
-                sums[i][j] = simd.mul_add_e_f32s(x, right[j], sums[i][j]);
+                sums[j] = simd.mul_add_e_f32s(x, right[j], sums[j]);
             }
         }
     }

@@ -324,7 +324,7 @@ fn cut_behind_texts(ids: &mut [Vec<u32>], eos: u32) {
 
 impl ContrastiveData for NegationData<'_> {
     fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
-        let mut rng = draw(self.purpose, u64::from(self.seed) << 32 | step);
+        let mut rng = draw(self.purpose, (u64::from(self.seed) << 32) | step);
         let all_denied = self.items.first().is_some_and(|item| item.denied.is_some());
         let places: Vec<Place> = Place::ALL
             .choose_multiple(&mut rng, self.settings.places)

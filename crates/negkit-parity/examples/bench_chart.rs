@@ -166,7 +166,7 @@ fn bars(area: &Area<'_>, rows: &[Row], height: i32) -> anyhow::Result<()> {
         text(area, &row.title, (BARS_FROM - 12, middle), 17, HPos::Right)?;
         for &(engine, seconds) in &row.bars {
             let whole = seconds / row.unit * UNIT;
-            let end = BARS_FROM + whole.min(LONGEST).max(1.) as i32;
+            let end = BARS_FROM + whole.clamp(1., LONGEST) as i32;
             let colour = ENGINES[engine].2.filled();
             let corners = [(BARS_FROM, y + 1), (end, y + BAR - 2)];
             drawn(area.draw(&Rectangle::new(corners, colour)))?;

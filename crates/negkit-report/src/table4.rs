@@ -185,7 +185,7 @@ impl Table4Run {
         let settings = &self.settings;
         format!(
             "{} at scale {}: {} prompts with a negation, {} pictures of each; {} prompts of TIFA, {} \
-             of each. {} steps of {}, guidance {}, seed {}, {} × {} pixels; every encoder gets the \
+             of each. {} steps of {}, guidance {}, {}, {} × {} pixels; every encoder gets the \
              same noise. {} answers the questions.",
             settings.unet.name,
             settings.scale,
@@ -196,7 +196,7 @@ impl Table4Run {
             settings.steps,
             settings.scheduler,
             settings.guidance_scale,
-            settings.seed,
+            settings.noise,
             settings.width,
             settings.height,
             settings.answerer.name

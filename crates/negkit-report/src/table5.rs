@@ -176,7 +176,7 @@ impl Table5Run {
             lead: format!(
                 "{} in {}, every picture encoded once for all phrases and encoders. Scores and masks \
                  are at threshold {threshold:.2}.",
-                settings.model.name, settings.dtype
+                settings.model.name, settings.compute.dtype
             ),
             notices,
             parts,

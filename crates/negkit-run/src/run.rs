@@ -309,12 +309,12 @@ impl RunFolder {
 
 /// Takes away the halves of files that a killed run left.
 fn sweep(folder: &Path, and_below: bool) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(|source| EvalError::read(folder, source))?;
+    let entries = fs::read_dir(folder).map_err(|source| RunError::read(folder, source))?;
     for entry in entries {
-        let entry = entry.map_err(|source| EvalError::read(folder, source))?;
+        let entry = entry.map_err(|source| RunError::read(folder, source))?;
         let (path, name) = (entry.path(), entry.file_name());
         if is_partial(&name.to_string_lossy()) {
-            fs::remove_file(&path).map_err(|source| EvalError::write(&path, source))?;
+            fs::remove_file(&path).map_err(|source| RunError::write(&path, source))?;
         } else if and_below && path.is_dir() {
             sweep(&path, true)?;
         }

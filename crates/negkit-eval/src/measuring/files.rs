@@ -9,7 +9,7 @@ use negkit_data::zero_shot::{
 };
 use negkit_data::{DataError, PictureFolder};
 
-use crate::{EvalError, Result};
+use crate::{Result, RunError};
 
 /// The template of CLIP's paper for ImageNet, where one alone is used.
 const TEMPLATE: &str = "a photo of a {c}.";
@@ -48,7 +48,7 @@ impl ImageNetFiles {
             None => LabelledPictures::in_folders(&self.pictures, order)?,
         };
         let template = template_of(self.template.as_deref().unwrap_or(TEMPLATE))
-            .map_err(|reason| EvalError::Settings { reason })?;
+            .map_err(|reason| RunError::Settings { reason })?;
         let ensemble = match &self.templates {
             Some(path) => read_templates(path, &self.dataset)?,
             None => Vec::new(),

@@ -11,7 +11,7 @@ use super::run::places;
 use super::{MeasuringSettings, Table, table};
 use crate::agreement::Comparison;
 use crate::csv_field::csv_field;
-use crate::{EvalError, Finals, Result, RunFolder, table2, table3};
+use crate::{EvalError, Finals, Result, RunError, RunFolder, table2, table3};
 
 /// All numbers of the table.
 #[derive(Debug, Clone, Serialize)]
@@ -85,11 +85,12 @@ pub(super) struct Against {
 /// When an item has no record, records do not fit each other, or nothing could be scored.
 pub fn finals(run: &RunFolder) -> Result<Finals> {
     let Some(which) = Table::of_key(run.plan().table()) else {
-        return Err(EvalError::Table {
+        return Err(RunError::Table {
             path: run.path().to_owned(),
             expected: "table2, table3 or a benchmark".to_owned(),
             found: run.plan().table().to_owned(),
-        });
+        }
+        .into());
     };
     let settings: MeasuringSettings = run.plan().settings()?;
     let records: Vec<MeasuredRecord> = run.records()?;
@@ -110,7 +111,7 @@ pub fn finals(run: &RunFolder) -> Result<Finals> {
         benchmarks,
         agreement,
     };
-    let value = serde_json::to_value(&summary).map_err(|error| EvalError::Settings {
+    let value = serde_json::to_value(&summary).map_err(|error| RunError::Settings {
         reason: error.to_string(),
     })?;
     Ok(Finals {
@@ -141,11 +142,13 @@ fn summarise(
     settings: &MeasuringSettings,
     which: Table,
 ) -> Result<BenchmarkSummary> {
-    let misfit = |reason: String| EvalError::Settings {
-        reason: format!(
-            "the records of {} do not fit each other: {reason}",
-            info.key
-        ),
+    let misfit = |reason: String| {
+        EvalError::from(RunError::Settings {
+            reason: format!(
+                "the records of {} do not fit each other: {reason}",
+                info.key
+            ),
+        })
     };
     let first = by_encoder.iter().flatten().next();
     let Some(first) = first else {
@@ -188,12 +191,13 @@ fn summarise(
     if measures.is_empty() {
         let first = problems.first();
         let first = first.map_or_else(String::new, |(path, problem)| format!("{path}: {problem}"));
-        return Err(EvalError::Settings {
+        return Err(RunError::Settings {
             reason: format!(
                 "none of the pictures of {} could be opened, so nothing can be scored; the first: {first}",
                 info.title
             ),
-        });
+        }
+        .into());
     }
     Ok(BenchmarkSummary {
         key: info.key.clone(),

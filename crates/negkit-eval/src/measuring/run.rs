@@ -11,7 +11,7 @@ use negkit_metrics::Bootstrap;
 use super::encoders::{EncoderBench, EncoderSpec};
 use super::records::MeasuredRecord;
 use super::{EncoderSettings, MeasuringSettings, Scale, Table, TowerHashes};
-use crate::{EvalError, Plan, Result, RunFolder, Shard, Worked};
+use crate::{EvalError, Plan, Result, RunError, RunFolder, Shard, Worked};
 
 /// What came out of the cache and what had to be encoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,7 +54,8 @@ impl<'m> Measuring<'m> {
         encoders: Vec<EncoderSpec>,
     ) -> Result<Self> {
         if benchmarks.is_empty() {
-            return Err(EvalError::NoItems);
+            let reason = "the run has no benchmarks: expected at least one".to_owned();
+            return Err(RunError::Settings { reason }.into());
         }
         let mut all = Vec::with_capacity(encoders.len());
         for encoder in &encoders {
@@ -127,7 +128,7 @@ impl<'m> Measuring<'m> {
     /// When two benchmarks have one name.
     pub fn plan(&self) -> Result<Plan> {
         let keys = keys(&self.settings);
-        Plan::new(self.table.key(), &self.settings, keys)
+        Ok(Plan::new(self.table.key(), &self.settings, keys)?)
     }
 
     /// Pictures and texts of each benchmark, to be encoded where the cache has none.
@@ -200,7 +201,8 @@ impl<'m> Measuring<'m> {
         bar.finish_and_clear();
         tallies.texts.add(found.tally);
         let Some(seen) = seen.as_ref() else {
-            return Err(EvalError::NoItems);
+            let reason = format!("{} has no pictures", benchmark.info().title);
+            return Err(RunError::Settings { reason }.into());
         };
         let measures = benchmark.score(&seen.embedded.vectors, &found.vectors)?;
         Ok(MeasuredRecord::new(&seen.embedded.problems, measures))

@@ -61,7 +61,7 @@ fn accuracy(right: usize) -> Measure {
 
 fn balanced() -> Measure {
     // 30 with the attribute, of which 24 are right; 10 without, of which 2 are.
-    let outcome = |item: usize| Outcome::of(item < 24 || item >= 38);
+    let outcome = |item: usize| Outcome::of(!(24..38).contains(&item));
     Measure {
         name: "balanced accuracy".into(),
         average: Average::Groups,

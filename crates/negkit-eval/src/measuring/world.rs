@@ -13,7 +13,7 @@ use negkit_data::celeba::{Attributes, Partition};
 use negkit_data::zero_shot::{LabelledPictures, SynsetOrder, read_class_names, read_templates};
 use negkit_world::datasets::{BenchmarkPlan, PictureFormat, write_benchmarks};
 
-use crate::{EvalError, Result};
+use crate::{Result, RunError};
 
 /// What every scene follows from. No model was trained on these scenes: their seeds are hashes of this
 /// one, where the recipe of the small models counts from 0.
@@ -123,7 +123,7 @@ impl WorldBenchmark {
 /// # Errors
 /// When the folder holds others or cannot be written.
 pub fn write_world(folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
-    let failed = |source| EvalError::Write {
+    let failed = |source| RunError::Write {
         path: folder.to_owned(),
         source,
     };

@@ -1,7 +1,7 @@
 //! The numbers of Table 4, from records alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use negkit_metrics::{
     Bootstrap, Interval, ItemValue, McNemar, MeanOver, NegAnswers, PairedDifference, PairedScores,
@@ -398,7 +398,7 @@ fn table(summary: &Summary) -> String {
         settings.steps,
         settings.scheduler,
         settings.guidance_scale,
-        noise_shown(&settings.noise),
+        settings.noise,
         settings.width,
         settings.height,
         settings.compute.dtype,
@@ -505,12 +505,14 @@ fn differences(text: &mut String, summary: &Summary) {
     );
 }
 
-fn noise_shown(noise: &Noise) -> String {
-    match noise {
-        Noise::Seed(seed) => format!("seed {seed}"),
-        Noise::Seeds(seeds) => {
-            let seeds = listed(seeds.iter().map(u64::to_string));
-            format!("seeds {seeds} for every prompt alike")
+impl fmt::Display for Noise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seed(seed) => write!(f, "seed {seed}"),
+            Self::Seeds(seeds) => {
+                let seeds = listed(seeds.iter().map(u64::to_string));
+                write!(f, "seeds {seeds} for every prompt alike")
+            }
         }
     }
 }

@@ -357,7 +357,7 @@ fn a_run_under_way_has_numbers_of_what_is_done() {
         .run(&run, Shard::new(1, 2).unwrap(), &mut marker)
         .unwrap();
     let error = finals(&run).unwrap_err();
-    let incomplete = matches!(error, Table5Error::Run(EvalError::Incomplete { .. }));
+    let incomplete = matches!(error, Table5Error::Run(RunError::Incomplete { .. }));
     assert!(incomplete, "{error}");
     let done = |finals: &crate::Finals| -> u64 {
         let datasets = finals.summary["datasets"].as_array().unwrap();

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use image::{Rgb, RgbImage};
 use negkit_eval::table4::{
-    self, AnswerRecord, ModelUsed, PictureRecord, Table4Record, Table4Settings, Task,
+    self, AnswerRecord, Noise, PictureRecord, Table4Record, Table4Settings, Task,
 };
-use negkit_eval::table5::{self, DatasetFiles, EncoderRecord, ModelId, PhraseRecord};
-use negkit_eval::{Finals, Plan, RunFolder, Shard};
+use negkit_eval::table5::{self, DatasetFiles, EncoderRecord, PhraseRecord};
+use negkit_eval::{ComputeUsed, Finals, ModelUsed, Plan, RunFolder, Shard};
 use negkit_image::{Mask, Rle, write_png};
 use negkit_metrics::{Bootstrap, Thresholds};
 
@@ -41,6 +41,13 @@ fn used(name: &str) -> ModelUsed {
     }
 }
 
+fn compute() -> ComputeUsed {
+    ComputeUsed {
+        device: "cpu".to_owned(),
+        dtype: "f32".to_owned(),
+    }
+}
+
 fn settings4() -> Table4Settings {
     Table4Settings {
         scale: "mini".to_owned(),
@@ -49,7 +56,7 @@ fn settings4() -> Table4Settings {
         prompts_sha256: String::new(),
         images_per_prompt: PICTURES,
         tifa_images_per_prompt: 1,
-        seed: 0,
+        noise: Noise::Seed(0),
         steps: 3,
         guidance_scale: 4.5,
         scheduler: "ddim".to_owned(),
@@ -58,6 +65,9 @@ fn settings4() -> Table4Settings {
         eta: 0.,
         batch_size: 1,
         safety_checker: false,
+        savings: None,
+        compute: compute(),
+        bootstrap: Bootstrap::default(),
         unet: used("made by hand"),
         vae: used("made by hand"),
         text_encoders: ENCODERS.map(used).to_vec(),
@@ -182,13 +192,10 @@ fn square(left: u32) -> Mask {
 /// A run of Table 5 in `folder`, with its pictures in `pictures`; only the first `most` pictures are
 /// done.
 pub fn table5_run(folder: &Path, pictures: &Path, most: usize) -> RunFolder {
-    let model = |name: &str| ModelId {
-        name: name.to_owned(),
-        sha256: None,
-    };
+    let model = used;
     let settings = table5::Settings {
         scale: table5::Scale::Mini,
-        dtype: "f32".to_owned(),
+        compute: compute(),
         threshold: 0.3,
         words: ["no", "not", "without"].map(str::to_owned).to_vec(),
         model: model("made by hand"),
