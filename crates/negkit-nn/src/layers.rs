@@ -18,9 +18,9 @@ struct Vector {
 }
 
 impl Vector {
-    fn new(tensor: Tensor) -> Result<Self> {
+    fn new(tensor: Tensor, params: &Params) -> Result<Self> {
         Ok(Self {
-            values: vector(&tensor)?,
+            values: vector(&tensor, params)?,
             tensor,
         })
     }
@@ -34,9 +34,10 @@ struct Affinity {
 }
 
 impl Affinity {
-    fn new(weight: Tensor, bias: Option<Tensor>, order: Order, products: Products) -> Result<Self> {
-        let kernel = Kernel::new(weight, order, products)?;
-        let mut bias = bias.map(Vector::new).transpose()?;
+    fn new(weight: Tensor, bias: Option<Tensor>, order: Order, params: &Params) -> Result<Self> {
+        let kernel = Kernel::new(weight, order, params)?;
+        let bias = bias.map(|bias| Vector::new(bias, params));
+        let mut bias = bias.transpose()?;
         if let (Kernel::Packed(packed), Some(bias)) = (&kernel, &mut bias)
             && let Some(values) = &mut bias.values
         {
@@ -73,7 +74,7 @@ impl Linear {
     /// When the device fails.
     pub fn load(params: &Params, input: usize, output: usize) -> Result<Self> {
         let weight = params.get((output, input), "weight")?;
-        Self::new(weight, Some(params.get(output, "bias")?), params.products())
+        Self::new(weight, Some(params.get(output, "bias")?), params)
     }
 
     /// Reads `weight` `[output, input]`; there is no bias.
@@ -82,13 +83,13 @@ impl Linear {
     /// When the device fails.
     pub fn load_no_bias(params: &Params, input: usize, output: usize) -> Result<Self> {
         let weight = params.get((output, input), "weight")?;
-        Self::new(weight, None, params.products())
+        Self::new(weight, None, params)
     }
 
-    fn new(weight: Tensor, bias: Option<Tensor>, products: Products) -> Result<Self> {
+    fn new(weight: Tensor, bias: Option<Tensor>, params: &Params) -> Result<Self> {
         Ok(Self {
-            affinity: Affinity::new(weight, bias, Order::Plain, products)?,
-            products,
+            affinity: Affinity::new(weight, bias, Order::Plain, params)?,
+            products: params.products(),
         })
     }
 
@@ -171,7 +172,7 @@ impl FeedForward {
         };
         let load = |params: &Params, [output, input]: [usize; 2], order| {
             let weight = params.get((output, input), "weight")?;
-            Affinity::new(weight, Some(params.get(output, "bias")?), order, products)
+            Affinity::new(weight, Some(params.get(output, "bias")?), order, params)
         };
         Ok(Self {
             first: load(first, [hidden, width], order)?,
@@ -327,7 +328,7 @@ impl Conv2d {
         let weight = params.get((output, input, kernel, kernel), "weight")?;
         let products = params.products();
         Ok(Self {
-            affinity: Affinity::new(weight, bias, Order::Plain, products)?,
+            affinity: Affinity::new(weight, bias, Order::Plain, params)?,
             options,
             products,
         })
@@ -473,8 +474,8 @@ impl LayerNorm {
     /// When the device fails.
     pub fn load(params: &Params, hidden: usize, eps: f64) -> Result<Self> {
         Ok(Self {
-            weight: Vector::new(params.get(hidden, "weight")?)?,
-            bias: Vector::new(params.get(hidden, "bias")?)?,
+            weight: Vector::new(params.get(hidden, "weight")?, params)?,
+            bias: Vector::new(params.get(hidden, "bias")?, params)?,
             eps,
         })
     }
@@ -524,8 +525,8 @@ impl GroupNorm {
             )
         }
         Ok(Self {
-            weight: Vector::new(params.get(channels, "weight")?)?,
-            bias: Vector::new(params.get(channels, "bias")?)?,
+            weight: Vector::new(params.get(channels, "weight")?, params)?,
+            bias: Vector::new(params.get(channels, "bias")?, params)?,
             groups,
             eps,
         })

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use half::bf16;
-use negkit_kernels::{Element, Isa, Order, Precision, Products, Weights};
+use negkit_kernels::{Element, Isa, Order, Precision, Weights};
+
+use crate::Params;
 
 /// A matrix or the kernel of a convolution.
 #[derive(Debug, Clone)]
@@ -28,9 +30,12 @@ pub(crate) struct Packed {
 }
 
 impl Kernel {
-    /// Packs `weight` `[output, input]` or `[output, input, height, width]` if the kernels can take it.
-    pub(crate) fn new(weight: Tensor, order: Order, products: Products) -> Result<Self> {
-        let packs = weight.device().is_cpu()
+    /// Packs `weight` `[output, input]` or `[output, input, height, width]` if the kernels can take it
+    /// and its values are to stay.
+    pub(crate) fn new(weight: Tensor, order: Order, params: &Params) -> Result<Self> {
+        let products = params.products();
+        let packs = !params.changes()
+            && weight.device().is_cpu()
             && matches!(weight.dtype(), DType::F32 | DType::BF16)
             && !weight.track_op()
             && weight.elem_count() > 0;
@@ -161,10 +166,12 @@ pub(crate) fn borrow<T: Value, R>(x: &Tensor, work: impl FnOnce(&[T]) -> Result<
     }
 }
 
-/// `x`, a vector of parameters, as the kernels take it; `None` where it is trained or elsewhere.
-pub(crate) fn vector(x: &Tensor) -> Result<Option<Arc<[f32]>>> {
-    let takes =
-        x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::BF16) && !x.track_op();
+/// `x`, a vector of `params`, as the kernels take it; `None` where it changes, is trained or elsewhere.
+pub(crate) fn vector(x: &Tensor, params: &Params) -> Result<Option<Arc<[f32]>>> {
+    let takes = !params.changes()
+        && x.device().is_cpu()
+        && matches!(x.dtype(), DType::F32 | DType::BF16)
+        && !x.track_op();
     takes
         .then(|| Ok(x.to_dtype(DType::F32)?.to_vec1::<f32>()?.into()))
         .transpose()

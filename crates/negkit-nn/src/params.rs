@@ -35,6 +35,12 @@ pub trait TensorSource: Send + Sync {
 
     /// Where the tensors come from, for error messages: a path, or several.
     fn origin(&self) -> String;
+
+    /// Whether values change after they were handed out, as those of a model in training do: layers
+    /// then keep the tensors themselves and no packed copy of them.
+    fn changes(&self) -> bool {
+        false
+    }
 }
 
 /// Parameters that are made when a model asks for them: what a trainer starts from.
@@ -50,6 +56,11 @@ pub trait TensorFactory: Send + Sync {
 
     /// What makes the parameters, for error messages.
     fn origin(&self) -> String;
+
+    /// As [`TensorSource::changes`].
+    fn changes(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Clone)]
@@ -284,6 +295,16 @@ impl Params {
     /// How the layers built from here compute their products.
     pub fn products(&self) -> Products {
         self.shared.products
+    }
+
+    /// Whether the values of the parameters change after they were read: see
+    /// [`TensorSource::changes`].
+    pub(crate) fn changes(&self) -> bool {
+        match &self.shared.source {
+            Source::Tensors(tensors) => tensors.changes(),
+            Source::Made(factory) => factory.changes(),
+            Source::Random { .. } => false,
+        }
     }
 
     /// Whether the checkpoint has the tensor `name` below this position. Random and made

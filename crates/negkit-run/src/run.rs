@@ -307,9 +307,13 @@ impl RunFolder {
     }
 }
 
-/// Takes away the halves of files that a killed run left.
+/// Takes away the halves of files that a killed run left, where the folder is there.
 fn sweep(folder: &Path, and_below: bool) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(|source| RunError::read(folder, source))?;
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(RunError::read(folder, source)),
+    };
     for entry in entries {
         let entry = entry.map_err(|source| RunError::read(folder, source))?;
         let (path, name) = (entry.path(), entry.file_name());

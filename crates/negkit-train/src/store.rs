@@ -308,6 +308,10 @@ impl TensorFactory for Reader {
     fn origin(&self) -> String {
         self.store.origin()
     }
+
+    fn changes(&self) -> bool {
+        true
+    }
 }
 
 impl TensorSource for Reader {
@@ -327,6 +331,10 @@ impl TensorSource for Reader {
 
     fn origin(&self) -> String {
         self.store.origin()
+    }
+
+    fn changes(&self) -> bool {
+        true
     }
 }
 

@@ -125,7 +125,6 @@ fn scores_are_means_over_trainings_and_differences_pair_items() {
         "stock 1, p1 3",
         "| p1 | **0.718** ± 0.051 [",
         "| 0.802 |",
-        "**Below chance** on VALSE existence: stock. Guessing gives 0.500",
         "3, 0 of 3",
         "v7w_1.jpg: missing",
         "(1 of 1): p1 (VALSE existence)",

@@ -11,6 +11,9 @@ use crate::report::Context;
 use crate::score::{Difference, Interval};
 use crate::view::{Part, ScoreCell, ScoreRow, ScoreTable};
 
+/// A measure, and where it stands.
+type Named<From, To> = (&'static str, fn(&From) -> To);
+
 /// Faults that are named before they are only counted.
 const MOST_FAULTS: usize = 5;
 
@@ -257,7 +260,7 @@ impl Table5Run {
                     .collect()
             })
             .unwrap_or_default();
-        let measures: [(&str, fn(&AtThreshold) -> f64); 2] = [
+        let measures: [Named<AtThreshold, f64>; 2] = [
             ("mIoU", |at| at.mean_iou),
             ("IoU FG", |at| at.foreground_iou),
         ];
@@ -279,7 +282,7 @@ impl Table5Run {
     }
 
     fn difference_chart(&self, protocol: &ProtocolSummary, context: &Context<'_>) -> Option<Chart> {
-        let measures: [(&str, fn(&Against) -> Difference); 3] = [
+        let measures: [Named<Against, Difference>; 3] = [
             ("mIoU", |against| against.mean_iou),
             ("IoU FG", |against| against.foreground_iou),
             ("precision", |against| against.average_precision),
