@@ -107,7 +107,8 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// Every file below a folder with its bytes, but for times and locks.
+/// Every file below a folder with its bytes, but for times, locks, and the list of where pictures lie,
+/// which is of other folders in another folder and decides nothing.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -117,7 +118,9 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             let name = path.strip_prefix(folder).unwrap().display().to_string();
             if path.is_dir() {
                 folders.push(path);
-            } else if !name.starts_with("times") && !name.ends_with("lock") {
+            } else if !["times", "sources"].iter().any(|own| name.starts_with(own))
+                && !name.ends_with("lock")
+            {
                 found.insert(name, fs::read(path).unwrap());
             }
         }
