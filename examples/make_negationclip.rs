@@ -24,11 +24,11 @@ use negkit::mini::{self, MiniModels};
 use negkit::txt2img::{self, NamedEncoder};
 use negkit::{ClipSize, Compute, Hub, HubConfig, Models, segment};
 use negkit_data::WordList as Negations;
-use negkit_eval::table4::{Table4, Table4Models, Table4Options, mini_prompts, some};
+use negkit_eval::table4::{MINI, Noise, Table4, Table4Models, Table4Options, mini_prompts, some};
 use negkit_eval::table5::{
-    ClipSegMarker, ModelId, Scale, Settings, Table5, Table5Data, WorldCounts, write_world,
+    ClipSegMarker, Scale, Settings, Table5, Table5Data, WorldCounts, write_world,
 };
-use negkit_eval::{RunFolder, Shard, table4, table5};
+use negkit_eval::{ComputeUsed, ModelUsed, RunFolder, Shard, table4, table5};
 use negkit_finetune::{FineTuneSettings, Job, Precision, ScheduleKind, Split, fine_tune};
 use negkit_metrics::{Bootstrap, IouCurve};
 use negkit_mini::recipe;
@@ -245,13 +245,15 @@ fn paint(args: &Args, models: &Models, encoder: &Path) -> anyhow::Result<Value> 
         encoders: encoders(models, encoder, ClipSize::VitL14)?,
         answerer: models.answerer("mini")?,
         sentences: None,
+        compute: models.compute().clone(),
     };
     let options = Table4Options {
-        scale: "mini".to_owned(),
+        scale: MINI.to_owned(),
         images_per_prompt: PICTURES,
         tifa_images_per_prompt: 1,
-        seed: args.seed,
+        noise: Noise::Seed(args.seed),
         sampling: sampling(side),
+        bootstrap: Bootstrap::default(),
     };
     let mut table = Table4::new(parts, some(mini_prompts(), args.prompts), options)?;
     let run = RunFolder::open(args.out.join("table4"), table.plan().clone())?;
@@ -283,21 +285,17 @@ fn mark(args: &Args, models: &Models, encoder: &Path) -> anyhow::Result<Value> {
     let chosen = models.choose(None, mini::CLIPSEG)?;
     let model = models.clipseg(chosen.spec(), None)?;
     let encoders = encoders(models, encoder, ClipSize::VitB16)?;
-    let id = |name: &str, sha256: Option<&str>| ModelId {
-        name: name.to_owned(),
-        sha256: sha256.map(str::to_owned),
-    };
     let mut ids = Vec::new();
     for (name, encoder) in &encoders {
         let own = encoder.as_ref().unwrap_or(model.text());
-        ids.push(id(name, own.info().weights.sha256()?));
+        ids.push(ModelUsed::new(name.as_str(), &own.info().weights)?);
     }
     let settings = Settings {
         scale: Scale::Mini,
-        dtype: models.compute().dtype.as_str().to_owned(),
+        compute: ComputeUsed::from(models.compute()),
         threshold: (f64::from(chosen.mask_threshold()) * 100.).round() / 100.,
         words: words.words().to_vec(),
-        model: id(chosen.name(), model.weights().sha256()?),
+        model: ModelUsed::new(chosen.name(), model.weights())?,
         bootstrap: Bootstrap::default(),
         encoders: ids,
         datasets: data.files.clone(),
