@@ -32,6 +32,7 @@ mod error;
 mod files;
 pub mod noise;
 mod pipeline;
+mod prompts;
 mod resnet;
 mod sampling;
 pub mod savings;

@@ -13,6 +13,7 @@ use negkit_text::TextEncoder;
 use crate::DiffusionError;
 use crate::noise::{NoiseSource, TorchGenerator};
 use crate::pipeline::{GeneratedPicture, PictureRequest, SamplingSettings, StepProgress, to_rgb};
+use crate::prompts::{BatchPrompts, Prompts};
 use crate::savings::DeepReuse;
 use crate::scheduler::{SamplingOptions, SchedulerConfig, SchedulerKind};
 use crate::unet::{Shortcuts, UNetConfig, UNetContext};
@@ -111,13 +112,15 @@ impl Sampling<'_> {
                 "batch size 0: expected at least 1".to_owned(),
             ));
         }
+        let mut prompts = Prompts::new(self.text, requests, guided(settings));
         let mut finished = Vec::with_capacity(requests.len());
         for first in (0..requests.len()).step_by(settings.batch_size) {
             let batch = &requests[first..requests.len().min(first + settings.batch_size)];
             let noise = noise
                 .map(|all| all.narrow(0, first, batch.len()))
                 .transpose()?;
-            finished.extend(self.generate_batch(batch, settings, noise, first, on_step)?);
+            let prompts = prompts.encode(batch)?;
+            finished.extend(self.generate_batch(batch, prompts, settings, noise, first, on_step)?);
         }
         Ok(finished)
     }
@@ -125,14 +128,15 @@ impl Sampling<'_> {
     fn generate_batch(
         &self,
         batch: &[PictureRequest],
+        prompts: BatchPrompts,
         settings: &SamplingSettings,
         noise: Option<Tensor>,
         first_picture: usize,
         on_step: &mut dyn FnMut(&StepProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
         let (device, dtype) = self.networks.compute();
-        let guided = settings.guidance_scale > 1.;
-        let (context, truncated) = self.encode_prompts(batch, guided)?;
+        let guided = guided(settings);
+        let context = prompts.hidden_states.to_dtype(dtype)?.to_device(device)?;
         let kind = scheduler_kind(self.scheduler, settings)?;
         let sampling = SamplingOptions::steps(settings.steps).with_eta(settings.eta);
         let mut scheduler = self.scheduler.build(kind, &sampling)?;
@@ -149,10 +153,10 @@ impl Sampling<'_> {
         let both = self.networks.prepare(&context)?;
         // The prompts' half alone, for steps without guidance.
         let steps_guide = |step| guided && savings.guides(step, timesteps.len());
-        let prompts = match guided && !(0..timesteps.len()).all(steps_guide) {
+        let alone = match guided && !(0..timesteps.len()).all(steps_guide) {
             true => {
-                let prompts = context.narrow(0, batch.len(), batch.len())?;
-                self.networks.prepare(&prompts)?
+                let alone = context.narrow(0, batch.len(), batch.len())?;
+                self.networks.prepare(&alone)?
             }
             false => both.clone(),
         };
@@ -163,7 +167,7 @@ impl Sampling<'_> {
             let guides = steps_guide(step);
             let (input, context) = match guides {
                 true => (Tensor::cat(&[&input, &input], 0)?, &both),
-                false => (input, &prompts),
+                false => (input, &alone),
             };
             let shortcuts = Shortcuts {
                 deep: deep.at(step, input.dim(0)?),
@@ -196,7 +200,7 @@ impl Sampling<'_> {
             }
         }
         let mut pictures = Vec::with_capacity(batch.len());
-        for ((i, request), truncated) in batch.iter().enumerate().zip(truncated) {
+        for ((i, request), truncated) in batch.iter().enumerate().zip(prompts.removed) {
             // One at a time: the decoder's feature maps are the largest of the whole run.
             let latents = latents.narrow(0, i, 1)?;
             let values = self.decode(&latents)?.squeeze(0)?;
@@ -219,53 +223,17 @@ impl Sampling<'_> {
         Ok(pictures)
     }
 
-    /// The UNet's context, `[pictures, length, hidden]`, or, guided, `[2 * pictures, length,
-    /// hidden]` with the negative prompts first; and what was cut off each prompt.
-    fn encode_prompts(
-        &self,
-        batch: &[PictureRequest],
-        guided: bool,
-    ) -> Result<(Tensor, Vec<Option<String>>), DiffusionError> {
-        let negative = batch
-            .iter()
-            .map(|r| r.negative_prompt.as_str())
-            .filter(|_| guided);
-        let texts: Vec<&str> = negative
-            .chain(batch.iter().map(|r| r.prompt.as_str()))
-            .collect();
-        // Mostly the same negative prompt and often the same prompt: each text once.
-        let mut unique: Vec<&str> = Vec::new();
-        let mut rows = Vec::with_capacity(texts.len());
-        for text in texts {
-            let row = unique.iter().position(|known| *known == text);
-            rows.push(row.unwrap_or(unique.len()) as u32);
-            if row.is_none() {
-                unique.push(text);
-            }
-        }
-        let encoding = self.text.encode(&unique)?;
-        let (device, dtype) = self.networks.compute();
-        let index = Tensor::from_slice(&rows, rows.len(), encoding.last_hidden_state.device())?;
-        let context = encoding.last_hidden_state.index_select(&index, 0)?;
-        let prompts = &rows[rows.len() - batch.len()..];
-        let removed = prompts.iter().map(|&row| {
-            let tokens = encoding.tokens.get(row as usize)?;
-            tokens
-                .truncated
-                .then(|| tokens.removed_text.clone().unwrap_or_default())
-        });
-        Ok((
-            context.to_dtype(dtype)?.to_device(device)?,
-            removed.collect(),
-        ))
-    }
-
     /// Latents as the sampler has them to `[n, 3, 8 h, 8 w]`, not yet clamped to 0 to 1.
     fn decode(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
         let scaling_factor = self.networks.vae_config().scaling_factor;
         let scaled = (latents.to_dtype(DType::F32)? / scaling_factor)?;
         to_picture(&self.networks.decode_scaled(&scaled)?)
     }
+}
+
+/// Whether there is an unconditional half at all.
+fn guided(settings: &SamplingSettings) -> bool {
+    settings.guidance_scale > 1.
 }
 
 /// What an autoencoder gives, -1 to 1, as samples about 0 to 1, f32 on the CPU.

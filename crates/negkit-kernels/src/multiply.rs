@@ -134,8 +134,9 @@ fn tile<S: Simd, const ROWS: usize, const FULL: usize, const USED: usize>(
     assert!(left.len() == ROWS * STEPS_F32 && steps <= STEPS_F32 && USED <= FULL);
     let mut sums = [[simd.splat_f32s(0.); USED]; ROWS];
     for (step, row) in panel[..steps * FULL].chunks_exact(FULL).enumerate() {
-        let mut right = [simd.splat_f32s(0.); USED];
-        right.copy_from_slice(&row[..USED]);
+        let Some(right) = row.first_chunk::<USED>() else {
+            unreachable!("USED <= FULL, as asserted above");
+        };
         for (i, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `i < ROWS` and `step < steps <= STEPS_F32`, so that the index is below
             // `ROWS * STEPS_F32`, the length of `left` as asserted above.
