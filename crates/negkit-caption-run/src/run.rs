@@ -1,17 +1,15 @@
 //! A run over a job.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use negkit_captions::{
     CaptionWriter, ObjectVerifier, QualityGate, Reason, Rejected, Transcript, p1_caption,
     p2_caption, rand_p1_caption,
 };
+use negkit_digest::{file_sha256, sha256};
 use negkit_run::{Many, Plan, RunFolder, Settled, Shard, WorkedMany};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::finals::{Cost, Summary, write_finals};
 use crate::{CaptionRecord, CaptionRunError, Item, Job, Outcome, RejectedCaption, Task};
@@ -87,11 +85,11 @@ impl Settings {
         };
         let objects = match &job.task {
             Task::RandP1(objects) => {
-                let mut hash = Sha256::new();
-                for object in &objects.vocabulary {
-                    hash.update(format!("{object}\n"));
-                }
-                Some(hex(&hash.finalize()))
+                let lines = objects
+                    .vocabulary
+                    .iter()
+                    .map(|object| format!("{object}\n"));
+                Some(sha256(lines.collect::<String>()))
             }
             _ => None,
         };
@@ -113,24 +111,9 @@ impl Settings {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// SHA-256 of a file.
 pub(crate) fn digest(path: &Path) -> Result<String, CaptionRunError> {
-    let read = || {
-        let mut file = File::open(path)?;
-        let mut hash = Sha256::new();
-        let mut block = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut block)? {
-                0 => return Ok(hex(&hash.finalize())),
-                count => hash.update(&block[..count]),
-            }
-        }
-    };
-    read().map_err(|cause| CaptionRunError::Read {
+    file_sha256(path).map_err(|cause| CaptionRunError::Read {
         path: path.to_owned(),
         cause,
     })

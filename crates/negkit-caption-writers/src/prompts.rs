@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, UndefinedBehavior};
 use negkit_chat::{Message, Role};
+use negkit_digest::sha256;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// What a model is asked for.
@@ -147,7 +147,7 @@ impl Prompt {
             system: file.system,
             user: file.user,
             examples: Vec::new(),
-            sha256: digest(text),
+            sha256: sha256(text),
         };
         prompt.check_variables(step)?;
         for (index, mut values) in file.examples.into_iter().enumerate() {
@@ -266,11 +266,6 @@ fn environment<'a>() -> Environment<'a> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment
-}
-
-fn digest(text: &str) -> String {
-    let bytes = Sha256::digest(text.as_bytes());
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The prompts of all steps.

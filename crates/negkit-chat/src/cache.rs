@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use negkit_digest::hexadecimal;
 use serde::{Deserialize, Serialize};
 
 use crate::record::length_of_whole_lines;
@@ -53,11 +54,6 @@ struct Line {
     finish_reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {
@@ -168,7 +164,7 @@ impl AnswerCache {
         let turn = Turn { cache: self, key };
         let completion = ask()?;
         let line = Line {
-            request: hex(&key),
+            request: hexadecimal(key),
             model: model.to_owned(),
             text: completion.text.clone(),
             finish_reason: completion.finish_reason.clone(),

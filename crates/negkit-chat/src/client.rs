@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
+use negkit_digest::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ureq::http::{Response, header};
 use ureq::{Agent, Body, Proxy};
 
-use crate::cache::{AnswerCache, hex};
+use crate::cache::AnswerCache;
 use crate::gate::Gate;
 use crate::{ChatConfig, ChatError, Message, Sampling};
 
@@ -222,7 +223,7 @@ impl ChatClient {
             Some(cache) => cache.answer(key, &self.config.model, ask)?,
             None => ask()?,
         };
-        completion.request = hex(&key);
+        completion.request = hexadecimal(key);
         if completion.cached {
             self.spent.cached.fetch_add(1, Ordering::Relaxed);
         }

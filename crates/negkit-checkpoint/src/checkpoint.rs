@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
+use negkit_digest::{hexadecimal, sha256};
 use negkit_nn::TensorSource;
-use sha2::{Digest, Sha256};
 
 use crate::error::none_or;
 use crate::folder::{self, ShardIndex};
-use crate::source::{Bytes, SourceFile, hex};
+use crate::source::{Bytes, SourceFile};
 use crate::{CheckpointError, ElementType, Sums, TensorView, safetensors, torch};
 
 /// How a checkpoint is stored.
@@ -161,7 +161,7 @@ fn detect(bytes: &[u8]) -> Content {
         _ if start.get(257..262) == Some(b"ustar") => {
             "is a tar archive; unpack it, or save weights of PyTorch 0.1 anew".to_owned()
         }
-        _ => format!("starts with {}", hex(&start[..start.len().min(8)])),
+        _ => format!("starts with {}", hexadecimal(&start[..start.len().min(8)])),
     })
 }
 
@@ -367,13 +367,15 @@ impl Checkpoint {
             [] => Ok(None),
             [file] => Ok(Some(file.sha256()?.to_owned())),
             files => {
-                let mut hasher = Sha256::new();
-                for file in files {
+                let line = |file: &Arc<SourceFile>| {
                     let name = file.path().file_name().unwrap_or_default();
-                    let line = format!("{}  {}\n", file.sha256()?, name.to_string_lossy());
-                    hasher.update(line);
-                }
-                Ok(Some(hex(&hasher.finalize())))
+                    Ok(format!("{}  {}\n", file.sha256()?, name.to_string_lossy()))
+                };
+                let lines: String = files
+                    .iter()
+                    .map(line)
+                    .collect::<Result<_, CheckpointError>>()?;
+                Ok(Some(sha256(lines)))
             }
         }
     }

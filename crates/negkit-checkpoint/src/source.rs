@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use negkit_digest::read_digest;
 use sha2::{Digest, Sha256};
 
 use crate::CheckpointError;
@@ -149,23 +150,9 @@ impl fmt::Debug for SourceFile {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 pub(crate) fn hash_from_start(file: &mut File) -> std::io::Result<String> {
-    const CHUNK: usize = 1 << 20;
     file.seek(SeekFrom::Start(0))?;
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(hex(&hasher.finalize())),
-            Ok(n) => hasher.update(&chunk[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    read_digest(file, Sha256::new())
 }
 
 #[allow(unsafe_code)]

@@ -27,6 +27,7 @@ pub mod coco;
 mod delimited;
 mod error;
 pub mod foils;
+mod hashes;
 pub mod karpathy;
 pub mod negbench;
 pub mod negrefcocog;
@@ -42,6 +43,7 @@ mod words;
 pub mod zero_shot;
 
 pub use error::DataError;
+pub use hashes::file_hashes;
 pub use pictures::{Look, NeededPicture, PictureAudit, PictureFault, PictureFolder, open_picture};
 pub use polygon::{coco_mask, pil_mask};
 pub use words::WordList;

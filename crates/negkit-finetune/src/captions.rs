@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use negkit_data::PictureFault;
 use negkit_data::coco::{Caption, Captions};
+use negkit_digest::hexadecimal;
 use negkit_image::write_atomic;
 use sha2::{Digest, Sha256};
 
@@ -218,7 +219,7 @@ impl CaptionSet {
             let distractor = item.distractor.map(|i| self.pictures[i as usize].as_str());
             text(distractor.unwrap_or_default());
         }
-        crate::features::hexadecimal(&hasher.finalize())
+        hexadecimal(hasher.finalize())
     }
 }
 

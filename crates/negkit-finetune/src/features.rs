@@ -10,8 +10,6 @@
 //! be that picture, as git does; [`FeatureCache::ensure`] can be told to hash it all the same.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -20,6 +18,7 @@ use image::RgbImage;
 use negkit_checkpoint::{Checkpoint, TensorView};
 use negkit_clip::{ClipImageEncoder, vision_config};
 use negkit_data::{PictureFault, open_picture};
+use negkit_digest::{file_sha256, hexadecimal};
 use negkit_image::{PicturePreprocessor, write_atomic};
 use negkit_nn::TensorSource;
 use negkit_text::ClipFiles;
@@ -347,7 +346,7 @@ fn look(
     {
         return Ok(Looked::Known(*row));
     }
-    let sha256 = file_hash(path).map_err(broken)?;
+    let sha256 = file_sha256(path).map_err(broken)?;
     Ok(match by_hash.get(sha256.as_str()) {
         Some(row) => Looked::Known(*row),
         None => Looked::Unknown(Entry {
@@ -357,20 +356,6 @@ fn look(
             sha256,
         }),
     })
-}
-
-fn file_hash(path: &Path) -> std::io::Result<String> {
-    const CHUNK: usize = 1 << 16;
-    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(hexadecimal(&hasher.finalize())),
-            Ok(read) => hasher.update(&chunk[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// SHA-256 over everything that decides what the picture tower makes of a picture.
@@ -392,7 +377,7 @@ fn tower_hash(files: &ClipFiles) -> Result<String, FineTuneError> {
         hasher.update(format!("{name} {:?}\n", tensor.dims()));
         hasher.update(values_hash(&tensor.flatten_all()?.to_vec1()?));
     }
-    Ok(hexadecimal(&hasher.finalize()))
+    Ok(hexadecimal(hasher.finalize()))
 }
 
 fn values_hash(values: &[f32]) -> String {
@@ -401,9 +386,5 @@ fn values_hash(values: &[f32]) -> String {
         let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
         hasher.update(&bytes);
     }
-    hexadecimal(&hasher.finalize())
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hasher.finalize())
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use negkit_digest::read_digest;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ureq::Body;
@@ -236,21 +237,9 @@ fn check(path: &Path, remote: &RemoteFile) -> Result<(), Error> {
     })
 }
 
-fn hash(path: &Path, mut digest: impl Digest) -> Result<String, Error> {
-    let mut file = File::open(path).map_err(at("read", path))?;
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let n = file.read(&mut buffer).map_err(at("read", path))?;
-        if n == 0 {
-            break;
-        }
-        digest.update(buffer.get(..n).unwrap_or_default());
-    }
-    Ok(digest
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect())
+fn hash(path: &Path, digest: impl Digest) -> Result<String, Error> {
+    let file = File::open(path).map_err(at("read", path))?;
+    read_digest(file, digest).map_err(at("read", path))
 }
 
 fn length(path: &Path) -> u64 {

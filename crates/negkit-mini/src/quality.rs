@@ -28,6 +28,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use image::RgbImage;
+use negkit_digest::{hexadecimal, sha256};
 use negkit_image::write_atomic;
 use negkit_vqa::QuestionAnswerer;
 use negkit_vqa::mini::MiniVqa;
@@ -308,7 +309,7 @@ const LOOKED_AT: usize = 8;
 /// language is another.
 fn digest(asked: &impl Serialize) -> Result<String, MiniError> {
     let text = serde_json::to_vec(asked).map_err(MiniError::other)?;
-    Ok(hex(Sha256::digest(text)))
+    Ok(sha256(text))
 }
 
 /// The same of scenes with texts about them, and of what the first scenes look like.
@@ -318,12 +319,7 @@ fn digest_of_scenes(scenes: &[Scene], texts: &impl Serialize) -> Result<String, 
     for picture in pictures_of(&scenes[..scenes.len().min(LOOKED_AT)]) {
         hash.update(picture.as_raw());
     }
-    Ok(hex(hash.finalize()))
-}
-
-fn hex(bytes: impl AsRef<[u8]>) -> String {
-    let digits = bytes.as_ref().iter().map(|byte| format!("{byte:02x}"));
-    digits.collect()
+    Ok(hexadecimal(hash.finalize()))
 }
 
 /// What scenes look like.

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use negkit_digest::sha256;
 use negkit_image::write_atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::MiniError;
 
@@ -35,10 +35,7 @@ impl Done {
     /// Digest over what decides the result: name, settings, inputs.
     pub fn digest(&self) -> String {
         let decides = serde_json::json!([self.stage, self.settings, self.inputs]);
-        Sha256::digest(decides.to_string().as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        sha256(decides.to_string())
     }
 }
 

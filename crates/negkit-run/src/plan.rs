@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 
+use negkit_digest::hexadecimal;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -190,8 +191,7 @@ fn digest(items: &[String]) -> String {
         hash.update(item.as_bytes());
         hash.update(b"\n");
     }
-    let bytes = hash.finalize();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hash.finalize())
 }
 
 fn compare_tables(prefix: &str, before: &Table, now: &Table, changes: &mut Vec<Change>) {

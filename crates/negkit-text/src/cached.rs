@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use negkit_digest::sha256;
 use negkit_nn::Compute;
 use safetensors::SafeTensors;
-use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::TextError;
@@ -80,8 +80,7 @@ impl CachedTextEncoder {
     }
 
     fn path(&self, prompt: &str) -> PathBuf {
-        let hash = Sha256::digest(format!("{}{prompt}", self.identity));
-        let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = sha256(format!("{}{prompt}", self.identity));
         self.folder.join(format!("{name}.safetensors"))
     }
 

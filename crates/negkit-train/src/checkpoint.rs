@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use negkit_digest::hexadecimal;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,7 +11,6 @@ use sha2::{Digest, Sha256};
 use crate::TrainError;
 use crate::atomic;
 use crate::optimizer::AdamW;
-use crate::store::hexadecimal;
 
 /// Key of the file's metadata under which [`Head`] is kept.
 const HEAD: &str = "negkit_train";
@@ -176,5 +176,5 @@ fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hexadecimal(&hasher.finalize())
+    hexadecimal(hasher.finalize())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
+use negkit_digest::hexadecimal;
 use negkit_nn::{Params, Products, TensorFactory, TensorSource};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
@@ -214,7 +215,7 @@ impl ParamStore {
             let stored = stored(&tensor, DType::F32)?;
             hasher.update(&stored.bytes);
         }
-        Ok(hexadecimal(&hasher.finalize()))
+        Ok(hexadecimal(hasher.finalize()))
     }
 
     /// Where the first values come from, for messages and records.
@@ -392,10 +393,6 @@ fn stored(tensor: &Tensor, dtype: DType) -> Result<Stored, TrainError> {
 
 fn le_bytes<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
     values.iter().flat_map(|value| bytes(*value)).collect()
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn last_part(name: &str) -> &str {

@@ -35,10 +35,10 @@ use std::io::{BufRead, Cursor};
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
+use negkit_digest::sha256;
 use negkit_text::WeightsSource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{Answer, AnswererInfo, Inquiry, QuestionAnswerer, Refusal, VqaError};
@@ -197,10 +197,9 @@ impl ReplayAnswerer {
             path: path.into(),
             cause,
         })?;
-        let digest = Sha256::digest(&bytes);
         let mut answers = Self {
             path: path.to_owned(),
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: sha256(&bytes),
             pictures: HashMap::new(),
         };
         read(&mut answers, &bytes)?;

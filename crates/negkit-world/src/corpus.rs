@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use negkit_digest::hexadecimal;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -183,8 +184,8 @@ impl Corpus {
         if digest != header.digest {
             return Err(CorpusError::Changed {
                 path: path.into(),
-                expected: hex(&header.digest),
-                found: hex(&digest),
+                expected: hexadecimal(header.digest),
+                found: hexadecimal(digest),
             });
         }
         Ok(Self {
@@ -335,10 +336,6 @@ fn write(
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

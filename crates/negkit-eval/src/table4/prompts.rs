@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use negkit_data::DataError;
 use negkit_data::prompts::{read_neg_prompts, read_tifa};
+use negkit_digest::sha256;
 use negkit_world::language::{self, NegationKind};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{NOISES_EACH, TIFA_NOISE};
 use crate::{Result, RunError};
@@ -205,8 +205,7 @@ pub(super) fn digest(prompts: &[Prompt]) -> Result<String> {
     let text = serde_json::to_vec(prompts).map_err(|error| RunError::Settings {
         reason: error.to_string(),
     })?;
-    let bytes = Sha256::digest(text);
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha256(text))
 }
 
 /// A file of that name, in the folder or below it.

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use negkit_data::phrasecut::{self, PhraseCut, PhraseTask};
 use negkit_data::refcoco::{RefCoco, Splitter};
-use negkit_data::{DataError, WordList};
+use negkit_data::{DataError, WordList, file_hashes};
 use negkit_image::{Mask, Rle};
 use negkit_world::datasets::{Counts, PictureFormat, Plan as WorldPlan, write_plan};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Result, Table5Error};
 use crate::RunError;
@@ -213,7 +211,7 @@ fn open_phrasecut(
         dataset: Dataset::PhraseCut,
         split: split.to_string(),
         left_out,
-        files: hashes(&files)?,
+        files: file_hashes(&files)?,
     };
     let paths: Vec<PathBuf> = data
         .pictures
@@ -251,7 +249,7 @@ fn open_refcocog(
         dataset: Dataset::RefCocog,
         split: format!("{splitter}, {}", split.unwrap_or("all")),
         left_out: Vec::new(),
-        files: hashes(&files)?,
+        files: file_hashes(&files)?,
     };
     let mut pictures = Vec::new();
     for (id, references) in data.by_picture() {
@@ -285,33 +283,6 @@ fn open_refcocog(
         }
     }
     Ok((pictures, files))
-}
-
-/// The hash of each file, by its name.
-fn hashes(files: &[PathBuf]) -> Result<BTreeMap<String, String>> {
-    let hash = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok((name.into_owned(), sha256(path)?))
-    };
-    files.iter().map(hash).collect()
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let failed = |source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => break,
-            read => hash.update(&buffer[..read]),
-        }
-    }
-    let bytes = hash.finalize();
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A folder with the published datasets, each in one of the places where they are usually unpacked.

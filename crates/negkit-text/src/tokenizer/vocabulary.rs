@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+use negkit_digest::hexadecimal;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -111,10 +112,7 @@ impl Vocabulary {
             hash_text(&mut hash, left);
             hash_text(&mut hash, right);
         }
-        hash.finalize()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hexadecimal(&hash.finalize()[..8])
     }
 }
 

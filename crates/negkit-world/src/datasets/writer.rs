@@ -12,6 +12,7 @@ use negkit_captions::{
 };
 use negkit_data::negrefcocog::BoxFilter;
 use negkit_data::refcoco::Reference;
+use negkit_digest::sha256;
 use negkit_image::write_atomic;
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
@@ -19,7 +20,6 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::refcocog::{neg_refcocog, references};
 use super::truth::PictureTruth;
@@ -85,15 +85,9 @@ pub struct FileRecord {
 
 impl FileRecord {
     pub(super) fn of(bytes: &[u8]) -> Self {
-        use std::fmt::Write as _;
-        let mut sha256 = String::with_capacity(64);
-        for byte in Sha256::digest(bytes) {
-            // Writing into a string cannot fail.
-            let _ = write!(sha256, "{byte:02x}");
-        }
         Self {
             bytes: bytes.len() as u64,
-            sha256,
+            sha256: sha256(bytes),
         }
     }
 }
