@@ -5,25 +5,64 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::lists::PictureInput;
-use crate::{Result, Vectors};
+use crate::{BenchmarkError, Result, Vectors};
 
 /// A benchmark: what is shown to an encoder, and what is right.
 pub trait Benchmark: Send + Sync {
-    /// What it is.
-    fn info(&self) -> &BenchmarkInfo;
-
-    /// The pictures that are encoded, each once.
-    fn pictures(&self) -> &[PictureInput];
-
-    /// The texts that are encoded, each once: equal texts have one vector, so that they tie.
-    fn texts(&self) -> &[String];
+    /// What it shows.
+    fn content(&self) -> &Content;
 
     /// What is right, given a vector for every picture and text, in their order. Items whose picture is
     /// missing are not scored.
+    fn measures(&self, pictures: &Vectors, texts: &Vectors) -> Vec<Measure>;
+
+    /// What it is.
+    fn info(&self) -> &BenchmarkInfo {
+        &self.content().info
+    }
+
+    /// The pictures that are encoded, each once.
+    fn pictures(&self) -> &[PictureInput] {
+        &self.content().pictures
+    }
+
+    /// The texts that are encoded, each once: equal texts have one vector, so that they tie.
+    fn texts(&self) -> &[String] {
+        &self.content().texts
+    }
+
+    /// [`Benchmark::measures`], once it is certain that there is a vector, or a gap, for every picture
+    /// and text.
     ///
     /// # Errors
     /// When there are not as many vectors.
-    fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>>;
+    fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>> {
+        let sides = [
+            ("pictures", self.pictures().len(), pictures.len()),
+            ("texts", self.texts().len(), texts.len()),
+        ];
+        for (what, expected, found) in sides {
+            if expected != found {
+                return Err(BenchmarkError::Misfit {
+                    benchmark: self.info().title.clone(),
+                    expected: format!("vectors of {expected} {what}"),
+                    found: found.to_string(),
+                });
+            }
+        }
+        Ok(self.measures(pictures, texts))
+    }
+}
+
+/// What a benchmark shows to an encoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Content {
+    /// What it is, and what it was read from.
+    pub info: BenchmarkInfo,
+    /// The pictures, each once.
+    pub pictures: Vec<PictureInput>,
+    /// The texts, each once.
+    pub texts: Vec<String>,
 }
 
 /// What a benchmark is, and what it was read from.

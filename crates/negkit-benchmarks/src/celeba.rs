@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use negkit_data::celeba::Attributes;
-use negkit_data::{DataError, PictureFolder};
+use negkit_data::{DataError, PictureFolder, file_hashes};
 use negkit_metrics::chosen;
 use serde::Deserialize;
 
-use crate::benchmark::{Average, Benchmark, BenchmarkInfo, Measure, Outcome, Reference};
+use crate::benchmark::{Average, Benchmark, BenchmarkInfo, Content, Measure, Outcome, Reference};
 use crate::error::{BenchmarkError, Result};
-use crate::hash::file_hash;
-use crate::lists::{PictureInput, Pictures, Texts, check};
+use crate::lists::{Pictures, Texts};
 use crate::vectors::{Vectors, similarity};
 
 const NAME: &str = "CelebA attributes";
@@ -71,9 +70,7 @@ struct Attribute {
 /// that denies it, the true one must be more similar to the picture. Balanced accuracy, for most
 /// attributes are rare.
 pub struct CelebA {
-    info: BenchmarkInfo,
-    pictures: Vec<PictureInput>,
-    texts: Vec<String>,
+    content: Content,
     attributes: Vec<Attribute>,
 }
 
@@ -107,7 +104,7 @@ impl CelebA {
         for (name, [affirmed, denied]) in &prompts.0 {
             let Some(place) = attributes.names.iter().position(|known| known == name) else {
                 return Err(BenchmarkError::Misfit {
-                    benchmark: NAME,
+                    benchmark: NAME.to_owned(),
                     expected: format!(
                         "prompts for the attributes of the pictures ({})",
                         attributes.names.join(", ")
@@ -128,48 +125,38 @@ impl CelebA {
         }
         let pictures = all.into_list();
         Ok(Self {
-            info: BenchmarkInfo {
-                key: "celeba".to_owned(),
-                title: NAME.to_owned(),
-                main: "balanced accuracy".to_owned(),
-                what: format!(
-                    "{} attributes of {} pictures: of the prompt that affirms one and that which \
+            content: Content {
+                info: BenchmarkInfo {
+                    key: "celeba".to_owned(),
+                    title: NAME.to_owned(),
+                    main: "balanced accuracy".to_owned(),
+                    what: format!(
+                        "{} attributes of {} pictures: of the prompt that affirms one and that which \
                      denies it, the true one must be more similar",
-                    asked.len(),
-                    pictures.len()
-                ),
-                settings: [
-                    ("pictures".to_owned(), pictures.len().to_string()),
-                    ("attributes".to_owned(), asked.len().to_string()),
-                ]
-                .into(),
-                files: files
-                    .iter()
-                    .map(|path| file_hash(path))
-                    .collect::<Result<_>>()?,
+                        asked.len(),
+                        pictures.len()
+                    ),
+                    settings: [
+                        ("pictures".to_owned(), pictures.len().to_string()),
+                        ("attributes".to_owned(), asked.len().to_string()),
+                    ]
+                    .into(),
+                    files: file_hashes(files)?,
+                },
+                pictures,
+                texts: texts.into_list(),
             },
-            pictures,
-            texts: texts.into_list(),
             attributes: asked,
         })
     }
 }
 
 impl Benchmark for CelebA {
-    fn info(&self) -> &BenchmarkInfo {
-        &self.info
+    fn content(&self) -> &Content {
+        &self.content
     }
 
-    fn pictures(&self) -> &[PictureInput] {
-        &self.pictures
-    }
-
-    fn texts(&self) -> &[String] {
-        &self.texts
-    }
-
-    fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>> {
-        check(NAME, (&self.pictures, pictures), (&self.texts, texts))?;
+    fn measures(&self, pictures: &Vectors, texts: &Vectors) -> Vec<Measure> {
         let mut all = Measure {
             name: "balanced accuracy".to_owned(),
             average: Average::Groups,
@@ -207,6 +194,6 @@ impl Benchmark for CelebA {
             measures.push(all.part(name, |item| groups[item] as usize / 2 == number));
         }
         measures.insert(0, all);
-        Ok(measures)
+        measures
     }
 }

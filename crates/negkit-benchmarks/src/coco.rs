@@ -7,23 +7,18 @@ use negkit_data::PictureFolder;
 use negkit_data::coco::Captions;
 use negkit_data::karpathy::read_karpathy;
 
-use crate::benchmark::{Benchmark, BenchmarkInfo, Measure};
+use crate::benchmark::{Benchmark, Content, Measure};
 use crate::error::Result;
-use crate::hash::file_hash;
-use crate::lists::PictureInput;
 use crate::retrieval::Retrieval;
 use crate::vectors::Vectors;
 
-const NAME: &str = "COCO retrieval";
+const NAME: (&str, &str) = ("coco", "COCO retrieval");
 
 /// Captions of a picture that are used; some pictures of COCO have six or seven.
 const CAPTIONS: usize = 5;
 
 /// COCO retrieval both ways, with the first five captions of every picture.
-pub struct CocoRetrieval {
-    info: BenchmarkInfo,
-    retrieval: Retrieval,
-}
+pub struct CocoRetrieval(Retrieval);
 
 impl CocoRetrieval {
     /// Karpathy's split (`dataset_coco.json`): the pictures of `split`, which is "test" in most papers;
@@ -45,7 +40,7 @@ impl CocoRetrieval {
             (pictures.find(&named), captions.take(CAPTIONS).collect())
         });
         let retrieval = Retrieval::new(NAME, lists, file)?;
-        Self::of(retrieval, file, format!("Karpathy's {split}"))
+        Ok(Self::of(retrieval, format!("Karpathy's {split}")))
     }
 
     /// All pictures of `captions_val2017.json` or `captions_val2014.json`.
@@ -66,40 +61,22 @@ impl CocoRetrieval {
             Some((pictures.find(&picture.file_name), captions))
         });
         let retrieval = Retrieval::new(NAME, lists, file)?;
-        Self::of(retrieval, file, "all pictures of the file".to_owned())
+        Ok(Self::of(retrieval, "all pictures of the file".to_owned()))
     }
 
-    fn of(retrieval: Retrieval, file: &Path, split: String) -> Result<Self> {
-        let mut settings = retrieval.settings();
+    fn of(mut retrieval: Retrieval, split: String) -> Self {
+        let settings = &mut retrieval.content.info.settings;
         settings.insert("split".to_owned(), split);
-        Ok(Self {
-            info: BenchmarkInfo {
-                key: "coco".to_owned(),
-                title: NAME.to_owned(),
-                main: "text to image R@5".to_owned(),
-                what: retrieval.what(),
-                settings,
-                files: [file_hash(file)?].into(),
-            },
-            retrieval,
-        })
+        Self(retrieval)
     }
 }
 
 impl Benchmark for CocoRetrieval {
-    fn info(&self) -> &BenchmarkInfo {
-        &self.info
+    fn content(&self) -> &Content {
+        &self.0.content
     }
 
-    fn pictures(&self) -> &[PictureInput] {
-        &self.retrieval.pictures
-    }
-
-    fn texts(&self) -> &[String] {
-        &self.retrieval.texts
-    }
-
-    fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>> {
-        self.retrieval.score(pictures, texts)
+    fn measures(&self, pictures: &Vectors, texts: &Vectors) -> Vec<Measure> {
+        self.0.measures(pictures, texts)
     }
 }

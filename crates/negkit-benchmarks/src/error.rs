@@ -41,7 +41,7 @@ pub enum BenchmarkError {
     #[error("{benchmark}: expected {expected}, found {found}")]
     Misfit {
         /// The benchmark.
-        benchmark: &'static str,
+        benchmark: String,
         /// What was expected.
         expected: String,
         /// What was found.

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
+use negkit_data::file_hashes;
 use negkit_data::zero_shot::{LabelledPictures, fill_template};
 use negkit_metrics::{chosen, rank_of_right};
 use rayon::prelude::*;
 
-use crate::benchmark::{Benchmark, BenchmarkInfo, Measure, Outcome};
+use crate::benchmark::{Benchmark, BenchmarkInfo, Content, Measure, Outcome};
 use crate::error::{BenchmarkError, Result};
-use crate::hash::{Hash, file_hash};
-use crate::lists::{PictureInput, Pictures, Texts, check};
+use crate::hash::Hash;
+use crate::lists::{Pictures, Texts};
 use crate::vectors::{Vectors, similarity, unit};
 
 const NAME: &str = "ImageNet";
@@ -27,9 +28,7 @@ pub struct Prompts {
 
 /// Zero-shot classification: the class whose prompt is most similar to the picture must be its own.
 pub struct ImageNet {
-    info: BenchmarkInfo,
-    pictures: Vec<PictureInput>,
-    texts: Vec<String>,
+    content: Content,
     /// Picture and class.
     items: Vec<(usize, usize)>,
     /// By set of prompts and class the texts.
@@ -49,7 +48,7 @@ impl ImageNet {
         let needed = labelled.classes.len().max(most.unwrap_or(0));
         if needed != names.len() {
             return Err(BenchmarkError::Misfit {
-                benchmark: NAME,
+                benchmark: NAME.to_owned(),
                 expected: format!(
                     "a name for each of {needed} classes, in the order of the sorted folders or synsets"
                 ),
@@ -95,23 +94,22 @@ impl ImageNet {
             settings.insert("ensemble_sha256".to_owned(), hash.to_string());
         }
         Ok(Self {
-            info: BenchmarkInfo {
-                key: "imagenet".to_owned(),
-                title: NAME.to_owned(),
-                main: "top-1".to_owned(),
-                what: format!(
-                    "{} pictures in {} classes: the prompt of the right one must be most similar",
-                    items.len(),
-                    names.len()
-                ),
-                settings,
-                files: files
-                    .iter()
-                    .map(|path| file_hash(path))
-                    .collect::<Result<_>>()?,
+            content: Content {
+                info: BenchmarkInfo {
+                    key: "imagenet".to_owned(),
+                    title: NAME.to_owned(),
+                    main: "top-1".to_owned(),
+                    what: format!(
+                        "{} pictures in {} classes: the prompt of the right one must be most similar",
+                        items.len(),
+                        names.len()
+                    ),
+                    settings,
+                    files: file_hashes(files)?,
+                },
+                pictures: all.into_list(),
+                texts: texts.into_list(),
             },
-            pictures: all.into_list(),
-            texts: texts.into_list(),
             items,
             prompts: sets,
             classes: names.len(),
@@ -133,20 +131,11 @@ fn class_vector(prompts: &[usize], texts: &Vectors) -> Vec<f32> {
 }
 
 impl Benchmark for ImageNet {
-    fn info(&self) -> &BenchmarkInfo {
-        &self.info
+    fn content(&self) -> &Content {
+        &self.content
     }
 
-    fn pictures(&self) -> &[PictureInput] {
-        &self.pictures
-    }
-
-    fn texts(&self) -> &[String] {
-        &self.texts
-    }
-
-    fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>> {
-        check(NAME, (&self.pictures, pictures), (&self.texts, texts))?;
+    fn measures(&self, pictures: &Vectors, texts: &Vectors) -> Vec<Measure> {
         let mut measures = Vec::new();
         for (name, prompts) in &self.prompts {
             let classes: Vec<Vec<f32>> = prompts
@@ -176,6 +165,6 @@ impl Benchmark for ImageNet {
                 measures.push(Measure::share(name, of(1), Vec::new(), 5. * chance));
             }
         }
-        Ok(measures)
+        measures
     }
 }

@@ -25,6 +25,7 @@
 mod benchmark;
 mod cache;
 mod celeba;
+mod choice;
 mod coco;
 mod embed;
 mod error;
@@ -39,7 +40,7 @@ mod tower;
 mod valse;
 mod vectors;
 
-pub use benchmark::{Average, Benchmark, BenchmarkInfo, Measure, Outcome, Reference};
+pub use benchmark::{Average, Benchmark, BenchmarkInfo, Content, Measure, Outcome, Reference};
 pub use cache::{EmbeddingCache, EmbeddingStore};
 pub use celeba::{AttributePrompts, CelebA};
 pub use coco::CocoRetrieval;

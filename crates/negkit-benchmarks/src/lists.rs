@@ -3,9 +3,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::error::{BenchmarkError, Result};
-use crate::vectors::Vectors;
-
 /// A picture that is encoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PictureInput {
@@ -17,6 +14,10 @@ pub struct PictureInput {
 }
 
 impl PictureInput {
+    pub(crate) fn whole(path: PathBuf) -> Self {
+        Self { path, bbox: None }
+    }
+
     /// What it is called where it is missing.
     #[must_use]
     pub fn name(&self) -> String {
@@ -71,26 +72,4 @@ impl Texts {
     pub(crate) fn into_list(self) -> Vec<String> {
         self.all
     }
-}
-
-/// There must be a vector, or a gap, for every picture, and a vector for every text.
-pub(crate) fn check(
-    benchmark: &'static str,
-    (pictures, picture_vectors): (&[PictureInput], &Vectors),
-    (texts, text_vectors): (&[String], &Vectors),
-) -> Result<()> {
-    let sides = [
-        ("pictures", pictures.len(), picture_vectors.len()),
-        ("texts", texts.len(), text_vectors.len()),
-    ];
-    for (what, expected, found) in sides {
-        if expected != found {
-            return Err(BenchmarkError::Misfit {
-                benchmark,
-                expected: format!("vectors of {expected} {what}"),
-                found: found.to_string(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -5,23 +5,25 @@ use std::path::Path;
 use negkit_data::PictureFolder;
 use negkit_data::negbench::{CaptionType, read_multiple_choice, read_retrieval};
 
-use crate::benchmark::{Benchmark, BenchmarkInfo, Measure};
-use crate::error::{BenchmarkError, Result};
-use crate::foils::{Choice, choose_texts, pictures_of};
-use crate::hash::file_hash;
-use crate::lists::{PictureInput, Pictures, Texts, check};
+use crate::benchmark::{Benchmark, Content, Measure};
+use crate::choice::{ForcedChoice, Item, Question};
+use crate::error::Result;
+use crate::lists::PictureInput;
 use crate::retrieval::Retrieval;
 use crate::vectors::Vectors;
 
-const CHOICE: &str = "NegBench multiple choice";
-const RETRIEVAL: &str = "NegBench retrieval";
+const CHOICE: Question = Question {
+    key: "negbench-mcq",
+    title: "NegBench multiple choice",
+    item: "a question with four captions",
+    what: "questions: of four captions the true one must be most similar to the picture",
+    chance: 0.25,
+};
+const RETRIEVAL: (&str, &str) = ("negbench-retrieval", "NegBench retrieval");
 
 /// NegBench's multiple choice: of four captions the true one must be most similar to the picture.
 pub struct NegBenchChoice {
-    info: BenchmarkInfo,
-    pictures: Vec<PictureInput>,
-    texts: Vec<String>,
-    items: Vec<Choice>,
+    choice: ForcedChoice,
     types: Vec<CaptionType>,
 }
 
@@ -33,78 +35,37 @@ impl NegBenchChoice {
     /// When the file cannot be read or holds no question.
     pub fn open(file: &Path, pictures: &PictureFolder) -> Result<Self> {
         let found = read_multiple_choice(file)?;
-        if found.is_empty() {
-            return Err(BenchmarkError::Empty {
-                benchmark: CHOICE,
-                expected: "a question with four captions",
-                path: file.to_owned(),
-            });
-        }
-        let (mut all, mut texts) = (Pictures::default(), Texts::default());
-        let items: Vec<Choice> = found
-            .iter()
-            .map(|question| Choice {
-                picture: all.add(&pictures.find(&question.image), None),
-                texts: question
-                    .captions
-                    .iter()
-                    .map(|text| texts.add(text))
-                    .collect(),
-            })
-            .collect();
+        let items = found.iter().map(|question| Item {
+            pictures: vec![PictureInput::whole(pictures.find(&question.image))],
+            texts: question.captions.iter().map(String::as_str).collect(),
+        });
         Ok(Self {
-            info: BenchmarkInfo {
-                key: "negbench-mcq".to_owned(),
-                title: CHOICE.to_owned(),
-                main: "accuracy".to_owned(),
-                what: format!(
-                    "{} questions: of four captions the true one must be most similar to the picture",
-                    items.len()
-                ),
-                settings: [("items".to_owned(), items.len().to_string())].into(),
-                files: [file_hash(file)?].into(),
-            },
-            pictures: all.into_list(),
-            texts: texts.into_list(),
-            items,
+            choice: ForcedChoice::new(&CHOICE, items, file)?,
             types: found.iter().map(|question| question.right).collect(),
         })
     }
 }
 
 impl Benchmark for NegBenchChoice {
-    fn info(&self) -> &BenchmarkInfo {
-        &self.info
+    fn content(&self) -> &Content {
+        &self.choice.content
     }
 
-    fn pictures(&self) -> &[PictureInput] {
-        &self.pictures
-    }
-
-    fn texts(&self) -> &[String] {
-        &self.texts
-    }
-
-    fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>> {
-        check(CHOICE, (&self.pictures, pictures), (&self.texts, texts))?;
-        let outcomes = choose_texts(&self.items, pictures, texts);
-        let all = Measure::share("accuracy", outcomes, pictures_of(&self.items), 0.25);
+    fn measures(&self, pictures: &Vectors, texts: &Vectors) -> Vec<Measure> {
+        let all = self.choice.accuracy(pictures, texts);
         let parts = CaptionType::ALL.into_iter().map(|right| {
             all.part(format!("accuracy, {right}"), |item| {
                 self.types[item] == right
             })
         });
         let parts = parts.filter(|part| !part.outcomes.is_empty());
-        Ok(std::iter::once(all.clone()).chain(parts).collect())
+        std::iter::once(all.clone()).chain(parts).collect()
     }
 }
 
 /// NegBench's retrieval: pictures found by captions that also say what is not there, and the other way
 /// round.
-pub struct NegBenchRetrieval {
-    info: BenchmarkInfo,
-    retrieval: Retrieval,
-}
+pub struct NegBenchRetrieval(Retrieval);
 
 impl NegBenchRetrieval {
     /// Opens a file such as `COCO_val_negated_retrieval_llama3.1_rephrased_affneg_true.csv`, or
@@ -119,35 +80,16 @@ impl NegBenchRetrieval {
             let captions = picture.captions.iter().map(String::as_str).collect();
             (pictures.find(&picture.image), captions)
         });
-        let retrieval = Retrieval::new(RETRIEVAL, lists, file)?;
-        Ok(Self {
-            info: BenchmarkInfo {
-                key: "negbench-retrieval".to_owned(),
-                title: RETRIEVAL.to_owned(),
-                main: "text to image R@5".to_owned(),
-                what: retrieval.what(),
-                settings: retrieval.settings(),
-                files: [file_hash(file)?].into(),
-            },
-            retrieval,
-        })
+        Ok(Self(Retrieval::new(RETRIEVAL, lists, file)?))
     }
 }
 
 impl Benchmark for NegBenchRetrieval {
-    fn info(&self) -> &BenchmarkInfo {
-        &self.info
+    fn content(&self) -> &Content {
+        &self.0.content
     }
 
-    fn pictures(&self) -> &[PictureInput] {
-        &self.retrieval.pictures
-    }
-
-    fn texts(&self) -> &[String] {
-        &self.retrieval.texts
-    }
-
-    fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>> {
-        self.retrieval.score(pictures, texts)
+    fn measures(&self, pictures: &Vectors, texts: &Vectors) -> Vec<Measure> {
+        self.0.measures(pictures, texts)
     }
 }

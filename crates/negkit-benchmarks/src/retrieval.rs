@@ -1,14 +1,14 @@
 //! Retrieval both ways: a picture by each of its captions, and its captions by a picture.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use negkit_data::file_hashes;
 use negkit_metrics::rank_of_right;
 use rayon::prelude::*;
 
-use crate::benchmark::{Measure, Outcome};
+use crate::benchmark::{BenchmarkInfo, Content, Measure, Outcome};
 use crate::error::{BenchmarkError, Result};
-use crate::lists::{PictureInput, Pictures, Texts, check};
+use crate::lists::{Pictures, Texts};
 use crate::vectors::{Vectors, similarity};
 
 /// How many of the most similar ones are looked at.
@@ -16,9 +16,7 @@ const AT: [usize; 3] = [1, 5, 10];
 
 /// Pictures with captions.
 pub(crate) struct Retrieval {
-    name: &'static str,
-    pub(crate) pictures: Vec<PictureInput>,
-    pub(crate) texts: Vec<String>,
+    pub(crate) content: Content,
     /// Of every caption its picture and its text. Two captions may have one text.
     captions: Vec<(usize, usize)>,
     /// The captions of every picture.
@@ -28,7 +26,7 @@ pub(crate) struct Retrieval {
 impl Retrieval {
     /// Of pictures with their captions; `file` is where they are from.
     pub(crate) fn new<'a>(
-        name: &'static str,
+        (key, title): (&str, &'static str),
         lists: impl Iterator<Item = (PathBuf, Vec<&'a str>)>,
         file: &Path,
     ) -> Result<Self> {
@@ -45,40 +43,42 @@ impl Retrieval {
         }
         if captions.is_empty() {
             return Err(BenchmarkError::Empty {
-                benchmark: name,
+                benchmark: title,
                 expected: "a picture with captions",
                 path: file.to_owned(),
             });
         }
+        let pictures = pictures.into_list();
+        let info = BenchmarkInfo {
+            key: key.to_owned(),
+            title: title.to_owned(),
+            main: "text to image R@5".to_owned(),
+            what: format!(
+                "{} captions of {} pictures: a hit when the right one, or one of the right ones, is \
+                 among the first k",
+                captions.len(),
+                pictures.len()
+            ),
+            settings: [
+                ("pictures".to_owned(), pictures.len().to_string()),
+                ("captions".to_owned(), captions.len().to_string()),
+            ]
+            .into(),
+            files: file_hashes([file])?,
+        };
         Ok(Self {
-            name,
-            pictures: pictures.into_list(),
-            texts: texts.into_list(),
+            content: Content {
+                info,
+                pictures,
+                texts: texts.into_list(),
+            },
             captions,
             of_picture,
         })
     }
 
-    pub(crate) fn what(&self) -> String {
-        format!(
-            "{} captions of {} pictures: a hit when the right one, or one of the right ones, is among \
-             the first k",
-            self.captions.len(),
-            self.pictures.len()
-        )
-    }
-
-    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
-        [
-            ("pictures".to_owned(), self.pictures.len().to_string()),
-            ("captions".to_owned(), self.captions.len().to_string()),
-        ]
-        .into()
-    }
-
     /// Recall at 1, 5 and 10 both ways. Missing pictures and their captions are no candidates either.
-    pub(crate) fn score(&self, pictures: &Vectors, texts: &Vectors) -> Result<Vec<Measure>> {
-        check(self.name, (&self.pictures, pictures), (&self.texts, texts))?;
+    pub(crate) fn measures(&self, pictures: &Vectors, texts: &Vectors) -> Vec<Measure> {
         let there: Vec<usize> = (0..pictures.len())
             .filter(|picture| pictures.get(*picture).is_some())
             .collect();
@@ -129,16 +129,16 @@ impl Retrieval {
             measures.push(Measure::share(name, outcomes, clusters.clone(), chance));
         }
         for k in AT {
-            let mut outcomes = vec![Outcome::Unscored; self.pictures.len()];
+            let mut outcomes = vec![Outcome::Unscored; self.of_picture.len()];
             for (picture, rank) in there.iter().zip(&picture_ranks) {
                 outcomes[*picture] = Outcome::of(rank.is_some_and(|rank| rank < k));
             }
             // One of c right ones among k of n drawn without order: 1 - (1 - k/n)^c, nearly.
-            let each = self.captions.len() as f64 / self.pictures.len().max(1) as f64;
+            let each = self.captions.len() as f64 / self.of_picture.len().max(1) as f64;
             let chance = 1. - (1. - (k as f64 / candidates.1).min(1.)).powf(each);
             let name = format!("image to text R@{k}");
             measures.push(Measure::share(name, outcomes, Vec::new(), chance));
         }
-        Ok(measures)
+        measures
     }
 }

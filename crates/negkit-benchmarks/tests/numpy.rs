@@ -13,6 +13,7 @@ use negkit_benchmarks::{
 use negkit_data::PictureFolder;
 use negkit_data::celeba::{Attributes, Partition};
 use negkit_data::zero_shot::{LabelledPictures, SynsetOrder, read_class_names, read_templates};
+use negkit_digest::hexadecimal;
 use negkit_image::{Limits, crop_box_pil, open_rgb};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -228,10 +229,7 @@ fn digest(picture: &image::RgbImage, [left, top, width, height]: [f64; 4]) -> St
     let mut hash = Sha256::new();
     hash.update(format!("({}, {})", crop.width(), crop.height()));
     hash.update(crop.as_raw());
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hexadecimal(hash.finalize())
 }
 
 fn shared(file: &str) -> Option<PathBuf> {
