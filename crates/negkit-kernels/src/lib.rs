@@ -12,6 +12,8 @@
 //! - [`product`](Products): matrix products of f32 in any layout, exact or with factors in bf16.
 #![deny(missing_docs)]
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod attend;
 mod count;
 mod element;

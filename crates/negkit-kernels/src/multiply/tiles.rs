@@ -8,6 +8,7 @@
 use std::arch::asm;
 
 use super::{Sums, stride};
+pub(crate) use crate::amx::Tiles;
 use crate::weights::Multiplier;
 
 const STRIDE: usize = stride(Multiplier::Tiles);
@@ -16,36 +17,7 @@ const SIDE: usize = 32;
 /// Steps of a tile.
 const STEPS: usize = 32;
 
-/// The tiles of this thread in use; they are given back when this is dropped.
-pub(crate) struct Tiles(());
-
 impl Tiles {
-    /// Only where `product::amx_available()`.
-    #[allow(unsafe_code, reason = "no stable intrinsics for AMX")]
-    pub(crate) fn configure() -> Self {
-        #[repr(C, align(64))]
-        struct Configuration {
-            palette: u8,
-            start_row: u8,
-            reserved: [u8; 14],
-            bytes_a_row: [u16; 16],
-            rows: [u8; 16],
-        }
-        let mut configuration = Configuration {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            bytes_a_row: [0; 16],
-            rows: [0; 16],
-        };
-        configuration.bytes_a_row[..8].fill(64);
-        configuration.rows[..8].fill(16);
-        // SAFETY: the processor has the instruction and the system permitted it, as the caller made
-        // sure; it reads the 64 bytes of `configuration`, whose fields are laid out as it wants them.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) }
-        Self(())
-    }
-
     /// `rows` rows of `left` times a panel of `steps / 2` rows of 32 pairs.
     #[allow(unsafe_code, reason = "no stable intrinsics for AMX")]
     pub(crate) fn multiply(
@@ -117,13 +89,5 @@ impl Tiles {
                 );
             }
         }
-    }
-}
-
-impl Drop for Tiles {
-    #[allow(unsafe_code, reason = "no stable intrinsics for AMX")]
-    fn drop(&mut self) {
-        // SAFETY: as for `ldtilecfg`; no product is under way, since it borrows `self`.
-        unsafe { asm!("tilerelease", options(nomem, nostack)) }
     }
 }

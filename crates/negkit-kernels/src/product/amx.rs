@@ -18,11 +18,12 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::Cell;
-use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 use super::{MatrixMut, Output, Part, PartLayout, Threads};
+use crate::amx::Tiles;
+pub(super) use crate::amx::available;
 
 /// Lines of a tile.
 const LINES: usize = 16;
@@ -40,82 +41,10 @@ type Tile = [Line; LINES];
 
 const EMPTY: Tile = [Line([0; STEPS]); LINES];
 
-/// Whether this processor and this kernel let the process use AMX in bf16. Asks once.
-pub(super) fn available() -> bool {
-    static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| has_instructions() && permitted())
-}
-
-fn has_instructions() -> bool {
-    const AMX_BF16: u32 = 1 << 22;
-    const AMX_TILE: u32 = 1 << 24;
-    let wide = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512bf16");
-    if !wide || __cpuid(0).eax < 7 {
-        return false;
-    }
-    let features = __cpuid_count(7, 0).edx;
-    features & AMX_BF16 != 0 && features & AMX_TILE != 0
-}
-
-/// Asks the kernel for the tiles' state, which it does not save unless asked to.
-fn permitted() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-    const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: this request takes a number, touches no memory of ours, and fails with an error where
-    // the kernel does not know it.
-    let refused = unsafe {
-        libc::syscall(
-            libc::SYS_arch_prctl,
-            ARCH_REQ_XCOMP_PERM,
-            XFEATURE_XTILEDATA,
-        )
-    };
-    refused == 0
-}
-
-/// The tiles of this thread in use; they are given back when this is dropped.
-struct Tiles(());
-
-impl Tiles {
-    /// `available()` must have been true.
-    fn configure() -> Self {
-        #[repr(C, align(64))]
-        struct Configuration {
-            palette: u8,
-            start_row: u8,
-            reserved: [u8; 14],
-            bytes_a_row: [u16; 16],
-            rows: [u8; 16],
-        }
-        let mut configuration = Configuration {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            bytes_a_row: [0; 16],
-            rows: [0; 16],
-        };
-        configuration.bytes_a_row[..8].fill(64);
-        configuration.rows[..8].fill(LINES as u8);
-        // SAFETY: the processor has the instruction and the kernel permitted it (`available`); it
-        // reads the 64 bytes of `configuration`, whose fields are laid out as it wants them.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, readonly)) }
-        Self(())
-    }
-}
-
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        // SAFETY: as for `ldtilecfg`; no product is under way, since it borrows `self`.
-        unsafe { asm!("tilerelease", options(nomem, nostack)) }
-    }
-}
-
 /// `out = sum over i of a[i] b[i]`, or `out +=` it.
 ///
 /// `steps[i]` is the size of the dimension that the `i`th product sums over. `b` holds for every `i`
-/// one part for each of `columns`, which lie side by side in the output. `available()` must be true.
+/// one part for each of `columns`, which lie side by side in the output. [`available`] must be true.
 pub(super) fn multiply(
     a: &[Part],
     b: &[Part],
@@ -251,7 +180,7 @@ impl Product<'_> {
                     columns: panel.count,
                     stride: self.row_stride,
                 };
-                tiles.multiply(left, right, block, add);
+                tiles.multiply_block(left, right, block, add);
             }
         }
     }
@@ -267,7 +196,7 @@ struct Block<'a> {
 
 impl Tiles {
     /// The product of two packed panels of the same length, set to `block` or added to it.
-    fn multiply(&self, left: &[Tile], right: &[Tile], block: Block, add: bool) {
+    fn multiply_block(&self, left: &[Tile], right: &[Tile], block: Block, add: bool) {
         let Block {
             values,
             rows,
