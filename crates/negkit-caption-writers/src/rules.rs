@@ -344,16 +344,11 @@ fn denied_by<'a>(question: &str, lexicon: &'a Lexicon) -> Option<Denied<'a>> {
             let rest = predicate(rest)?;
             Some(Denied::Clause(format!("{subject} {} not {rest}", word[0])))
         }
-        ["is" | "are" | "was" | "were", "the" | "this" | "these", ..] => {
-            let (_, end) = thing(2)?;
-            let rest = predicate(&word[end..])?;
-            let subject = word[2..end].join(" ");
-            Some(Denied::Clause(format!(
-                "the {subject} {} not {rest}",
-                word[0]
-            )))
-        }
-        ["does" | "do" | "did", "the" | "this" | "these", ..] => {
+        [
+            "is" | "are" | "was" | "were" | "does" | "do" | "did",
+            "the" | "this" | "these",
+            ..,
+        ] => {
             let (_, end) = thing(2)?;
             let rest = predicate(&word[end..])?;
             let subject = word[2..end].join(" ");

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use negkit_eval::{Finals, RunFolder};
+use negkit_eval::{Finals, ModelUsed, RunFolder};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -95,6 +95,14 @@ impl Run {
     /// All numbers of a finished run, in no particular form.
     pub(crate) fn summary(&self) -> Option<&Value> {
         self.summary.as_ref()
+    }
+
+    /// The names of the encoders, of which there must be one.
+    pub(crate) fn encoders(&self, used: &[ModelUsed]) -> Result<Vec<String>> {
+        if used.is_empty() {
+            return Err(self.record_error("run.toml", "expected at least one text encoder"));
+        }
+        Ok(used.iter().map(|encoder| encoder.name.clone()).collect())
     }
 
     pub(crate) fn record_error(&self, item: &str, reason: impl Into<String>) -> ReportError {

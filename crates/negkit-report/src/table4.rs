@@ -70,14 +70,7 @@ fn score(record: &Table4Record) -> f64 {
 impl Table4Run {
     pub(crate) fn open(run: Run) -> Result<Self> {
         let settings: Table4Settings = run.folder.plan().settings()?;
-        let encoders: Vec<String> = settings
-            .text_encoders
-            .iter()
-            .map(|encoder| encoder.name.clone())
-            .collect();
-        if encoders.is_empty() {
-            return Err(run.record_error("run.toml", "expected at least one text encoder"));
-        }
+        let encoders = run.encoders(&settings.text_encoders)?;
         let records = run.folder.records_so_far::<Table4Record>()?;
         let done = records.len();
         let mut prompts: Vec<Prompt> = Vec::new();

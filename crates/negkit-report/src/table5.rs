@@ -65,14 +65,7 @@ struct Marked {
 impl Table5Run {
     pub(crate) fn open(run: Run) -> Result<Self> {
         let settings: Settings = run.folder.plan().settings()?;
-        let encoders: Vec<String> = settings
-            .encoders
-            .iter()
-            .map(|encoder| encoder.name.clone())
-            .collect();
-        if encoders.is_empty() {
-            return Err(run.record_error("run.toml", "expected at least one text encoder"));
-        }
+        let encoders = run.encoders(&settings.encoders)?;
         let words = WordList::new(&settings.words);
         let threshold = settings.threshold_index(&Thresholds::clipseg());
         let sources = run.folder.sources()?;
