@@ -11,7 +11,9 @@ use negkit::diffusion::savings::{DeepCache, GuidanceInterval, TokenMerging};
 use negkit::nn::{Isa, use_threads};
 use negkit::{Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
 use negkit_data::phrasecut::Split;
+use negkit_eval::Shard;
 use negkit_eval::table5::Dataset;
+use negkit_metrics::Bootstrap;
 use serde::Serialize;
 
 /// Where to compute, and in which numbers.
@@ -97,6 +99,47 @@ impl HubArgs {
         }
         Ok(Hub::new(config)?)
     }
+}
+
+/// How intervals are had.
+#[derive(Args)]
+pub struct IntervalArgs {
+    /// How often items are drawn for the intervals.
+    #[arg(long, default_value_t = Bootstrap::default().resamples)]
+    resamples: usize,
+}
+
+impl IntervalArgs {
+    /// The bootstrap that was asked for.
+    pub fn bootstrap(&self) -> Bootstrap {
+        Bootstrap {
+            resamples: self.resamples,
+            ..Bootstrap::default()
+        }
+    }
+}
+
+/// Which part of a run is done, or only told.
+#[derive(Args)]
+pub struct PartArgs {
+    /// Do the I-th of N parts only, such as 2/4; in the same folder, or to be merged later.
+    #[arg(long, default_value = "1/1", value_name = "I/N")]
+    pub shard: Shard,
+    /// Say what would be done and how long it takes, by what was done already. Where nothing was,
+    /// Tables 4 and 5 measure two items.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The shards of a run, and where they are put together.
+#[derive(Args)]
+pub struct ShardFolders {
+    /// The folder to write to.
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// The folders of the shards; one that several shards worked in is given once.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
 }
 
 /// A dataset of Table 5.

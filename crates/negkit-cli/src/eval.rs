@@ -8,13 +8,14 @@ mod table4;
 mod table5;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use indicatif::HumanDuration;
 use negkit_eval::{Outlook, RunFolder, Shard, Worked, merge};
+
+use crate::args::ShardFolders;
 
 /// Make the paper's tables, with any text encoders.
 #[derive(Subcommand)]
@@ -30,20 +31,10 @@ pub enum EvalCommand {
     Coco(Box<benchmarks::CocoArgs>),
     Imagenet(Box<benchmarks::ImageNetArgs>),
     Celeba(Box<benchmarks::CelebAArgs>),
-    Merge(MergeArgs),
-}
-
-/// Put the shards of a run together, and write its table.
-///
-/// The result has the same bytes as that of a run without shards.
-#[derive(Args)]
-pub struct MergeArgs {
-    /// The folder to write to.
-    #[arg(value_name = "OUT")]
-    out: PathBuf,
-    /// The folders of the shards; one that several shards worked in is given once.
-    #[arg(required = true, value_name = "RUN")]
-    runs: Vec<PathBuf>,
+    /// Put the shards of a run together, and write its table.
+    ///
+    /// The result has the same bytes as that of a run without shards.
+    Merge(ShardFolders),
 }
 
 /// Whose prompts, pictures and models a table is made of.
@@ -78,7 +69,7 @@ pub fn run(command: &EvalCommand) -> anyhow::Result<()> {
     }
 }
 
-fn run_merge(args: &MergeArgs) -> anyhow::Result<()> {
+fn run_merge(args: &ShardFolders) -> anyhow::Result<()> {
     let run = merge(&args.out, &args.runs)?;
     let found = match run.plan().table() {
         negkit_eval::table4::TABLE => negkit_eval::table4::finals(&run)?,

@@ -7,11 +7,13 @@ use clap::{Args, Subcommand};
 use negkit_data::WordList;
 use negkit_data::phrasecut::Split;
 use negkit_data::refcoco::Splitter;
+use negkit_eval::PaperFolder;
 use negkit_eval::score::{Files, Scored, dsg, geneval_results, neg_prompts, segmentation, tifa};
-use negkit_eval::table5::PaperFolder;
-use negkit_metrics::{Bootstrap, Interval};
+use negkit_metrics::Interval;
 
-use crate::args::{ComputeArgs, DatasetArg, HubArgs, models, parse_split, print_json};
+use crate::args::{
+    ComputeArgs, DatasetArg, HubArgs, IntervalArgs, models, parse_split, print_json,
+};
 use crate::progress;
 
 /// Score answers, detections and masks that are in files, whoever made them.
@@ -38,9 +40,8 @@ struct Common {
     /// A second file, compared with the first on the same items.
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// How often items are drawn for the intervals.
-    #[arg(long, default_value_t = Bootstrap::default().resamples)]
-    resamples: usize,
+    #[command(flatten)]
+    intervals: IntervalArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -132,13 +133,6 @@ pub struct SegmentationArgs {
 }
 
 impl Common {
-    fn bootstrap(&self) -> Bootstrap {
-        Bootstrap {
-            resamples: self.resamples,
-            ..Bootstrap::default()
-        }
-    }
-
     fn files<'a>(&'a self, first: &'a Path) -> Files<'a> {
         Files {
             first,
@@ -153,20 +147,20 @@ pub fn run(command: &ScoreCommand) -> anyhow::Result<()> {
         ScoreCommand::Tifa(args) => (run_tifa(args)?, &args.common),
         ScoreCommand::Neg(args) => {
             let files = args.common.files(&args.answers);
-            let scored = neg_prompts(&args.prompts, &files, &args.common.bootstrap())?;
+            let scored = neg_prompts(&args.prompts, &files, &args.common.intervals.bootstrap())?;
             (scored, &args.common)
         }
         ScoreCommand::Dsg(args) => {
             let painters = [args.painter.as_deref(), args.against_painter.as_deref()];
             let files = args.common.files(&args.answers);
             (
-                dsg(&files, painters, &args.common.bootstrap())?,
+                dsg(&files, painters, &args.common.intervals.bootstrap())?,
                 &args.common,
             )
         }
         ScoreCommand::Geneval(args) => {
             let files = args.common.files(&args.results);
-            let scored = geneval_results(&files, &args.common.bootstrap())?;
+            let scored = geneval_results(&files, &args.common.intervals.bootstrap())?;
             (scored, &args.common)
         }
         ScoreCommand::Segmentation(args) => (run_segmentation(args)?, &args.common),
@@ -189,7 +183,7 @@ fn run_tifa(args: &TifaArgs) -> anyhow::Result<Scored> {
         }
     };
     let files = args.common.files(&args.answers);
-    let bootstrap = args.common.bootstrap();
+    let bootstrap = args.common.intervals.bootstrap();
     Ok(tifa(
         &args.questions,
         &files,
@@ -214,7 +208,7 @@ fn run_segmentation(args: &SegmentationArgs) -> anyhow::Result<Scored> {
         &source,
         &words,
         &files,
-        &args.common.bootstrap(),
+        &args.common.intervals.bootstrap(),
     )?)
 }
 

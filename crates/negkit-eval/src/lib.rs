@@ -12,6 +12,7 @@ mod agreement;
 mod choice;
 mod csv_field;
 mod error;
+mod folder;
 pub mod measuring;
 mod paper;
 pub mod score;
@@ -22,5 +23,6 @@ pub mod table5;
 mod used;
 
 pub use error::{EvalError, Result};
+pub use folder::PaperFolder;
 pub use negkit_run::{Change, Finals, Outlook, Plan, RunError, RunFolder, Shard, Worked, merge};
 pub use used::{ComputeUsed, ModelUsed};

@@ -31,7 +31,7 @@ use negkit_metrics::Bootstrap;
 use serde::{Deserialize, Serialize};
 
 pub use encoders::{EncoderBench, EncoderSpec, parse_encoders};
-pub use files::{CocoFiles, ImageNetFiles, PaperFolder};
+pub use files::{CocoFiles, ImageNetFiles};
 pub use finals::finals;
 pub use records::MeasuredRecord;
 pub use run::{Measuring, Tallies};

@@ -7,8 +7,9 @@
 use negkit_benchmarks::Benchmark;
 use std::path::Path;
 
+use crate::PaperFolder;
 use crate::Result;
-use crate::measuring::{PaperFolder, WorldBenchmark};
+use crate::measuring::WorldBenchmark;
 
 /// The heading of its page.
 pub(crate) const TITLE: &str = "Table 2: what text encoders know of negation, and of all else";

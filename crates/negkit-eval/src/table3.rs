@@ -4,8 +4,9 @@ use std::path::Path;
 
 use negkit_benchmarks::Benchmark;
 
+use crate::PaperFolder;
 use crate::Result;
-use crate::measuring::{PaperFolder, WorldBenchmark};
+use crate::measuring::WorldBenchmark;
 use crate::table2::Row;
 
 /// The heading of its page.

@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use data::{
-    Dataset, DatasetFiles, DatasetSource, PaperFolder, PictureItem, PlannedPhrase, Table5Data,
-    Truth, WorldCounts, write_world,
+    Dataset, DatasetFiles, DatasetSource, PictureItem, PlannedPhrase, Table5Data, Truth,
+    WorldCounts, write_world,
 };
 pub use finals::{finals, finals_so_far, paper_mean_iou};
 pub use marker::{ClipSegMarker, Marked, PhraseMarker};

@@ -6,18 +6,15 @@ use clap::Args;
 use negkit_caption_run::CaptionRun;
 
 use super::make::report;
+use crate::args::ShardFolders;
 
 /// Put the shards of a run together, and write its captions.
 ///
 /// The result has the same bytes as that of a run without shards.
 #[derive(Args)]
 pub struct MergeArgs {
-    /// The folder to write to.
-    #[arg(value_name = "OUT")]
-    out: PathBuf,
-    /// The folders of the shards; one that several shards worked in is given once.
-    #[arg(required = true, value_name = "RUN")]
-    runs: Vec<PathBuf>,
+    #[command(flatten)]
+    shards: ShardFolders,
     /// The captions file that the run was made from.
     #[arg(long, value_name = "FILE")]
     captions: PathBuf,
@@ -25,6 +22,7 @@ pub struct MergeArgs {
 
 /// Runs the command.
 pub fn run(args: &MergeArgs) -> anyhow::Result<()> {
-    let summary = CaptionRun::merge(&args.out, &args.runs, &args.captions)?;
-    report(&args.out, &summary, None)
+    let ShardFolders { out, runs } = &args.shards;
+    let summary = CaptionRun::merge(out, runs, &args.captions)?;
+    report(out, &summary, None)
 }

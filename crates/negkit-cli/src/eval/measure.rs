@@ -7,13 +7,13 @@ use clap::Args;
 use indicatif::HumanDuration;
 use negkit::ClipSize;
 use negkit_benchmarks::{Benchmark, EmbeddingCache};
+use negkit_eval::RunFolder;
 use negkit_eval::measuring::{
     EncoderBench, Measuring, Scale, Table, Tallies, finals, parse_encoders, write_world,
 };
-use negkit_eval::{RunFolder, Shard};
-use negkit_metrics::Bootstrap;
 
-use crate::args::{ComputeArgs, HubArgs, models};
+use super::{report, report_left};
+use crate::args::{ComputeArgs, HubArgs, IntervalArgs, PartArgs, models};
 use crate::progress;
 
 /// The CLIP of published files, where none is named.
@@ -51,15 +51,10 @@ pub struct MeasureArgs {
     /// Pictures or texts that are encoded at once.
     #[arg(long, default_value_t = 64, value_name = "N")]
     batch: usize,
-    /// How often items are drawn for the intervals.
-    #[arg(long, default_value_t = Bootstrap::default().resamples)]
-    resamples: usize,
-    /// Do the I-th of N parts only, such as 2/4; in the same folder, or to be merged later.
-    #[arg(long, default_value = "1/1", value_name = "I/N")]
-    shard: Shard,
-    /// Say what would be done, and how long it takes if some of it was done before.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    intervals: IntervalArgs,
+    #[command(flatten)]
+    part: PartArgs,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
@@ -102,10 +97,7 @@ impl MeasureArgs {
         let clip = clip.or((scale == Scale::Paper).then_some(PAPER_CLIP));
         let spinner = progress::spinner("loading encoders");
         let opened = EncoderBench::open(&models, clip, self.clip_size).and_then(|bench| {
-            let bootstrap = Bootstrap {
-                resamples: self.resamples,
-                ..Bootstrap::default()
-            };
+            let bootstrap = self.intervals.bootstrap();
             Measuring::new(table, (scale, bootstrap), benchmarks, bench, encoders)
         });
         spinner.finish_and_clear();
@@ -115,37 +107,24 @@ impl MeasureArgs {
             Some(out) => out.clone(),
             None => Path::new("out").join(name),
         };
-        if self.dry_run {
+        if self.part.dry_run {
             return self.say(&out, &measuring);
         }
         let run = RunFolder::open(&out, measuring.plan()?)?;
-        let (worked, tallies) = measuring.run(&run, self.shard)?;
+        let (worked, tallies) = measuring.run(&run, self.part.shard)?;
         report_tallies(&tallies)?;
-        let mut stdout = io::stdout().lock();
         if worked.left > 0 {
-            writeln!(
-                stdout,
-                "{} items done, {} left for other shards; the last one in this folder writes the \
-                 table, and `negkit eval merge` that of several folders",
-                worked.done, worked.left
-            )?;
-            return Ok(());
+            return report_left(worked);
         }
         let spinner = progress::spinner("drawing intervals");
         let found = finals(&run)?;
         spinner.finish_and_clear();
         run.write_finals(&found)?;
-        writeln!(
-            stdout,
-            "{}\n{}",
-            found.table,
-            run.path().join("table.md").display()
-        )?;
-        Ok(())
+        report(&run, &found.table)
     }
 
     fn say(&self, out: &Path, measuring: &Measuring<'_>) -> anyhow::Result<()> {
-        let outlook = RunFolder::outlook(out, &measuring.plan()?, self.shard)?;
+        let outlook = RunFolder::outlook(out, &measuring.plan()?, self.part.shard)?;
         let mut stdout = io::stdout().lock();
         let trainings = measuring.trainings();
         for (title, pictures, texts) in measuring.sizes() {
@@ -159,7 +138,7 @@ impl MeasureArgs {
         writeln!(
             stdout,
             "shard {}: {} items (a benchmark with a training of an encoder), {} done, {left} left",
-            self.shard, outlook.items, outlook.done
+            self.part.shard, outlook.items, outlook.done
         )?;
         match outlook.each {
             Some(each) => writeln!(

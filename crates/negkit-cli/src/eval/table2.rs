@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use negkit_eval::measuring::{PaperFolder, Scale, Table};
+use negkit_eval::PaperFolder;
+use negkit_eval::measuring::{Scale, Table};
 use negkit_eval::table2::{mini, paper};
 
 use super::measure::MeasureArgs;

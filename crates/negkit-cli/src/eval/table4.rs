@@ -10,15 +10,14 @@ use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings};
 use negkit::mini;
 use negkit::txt2img::{NamedEncoder, own_side};
 use negkit::{ClipSize, Models, is_own_encoder};
+use negkit_eval::RunFolder;
 use negkit_eval::table4::{
     MINI, Noise, Prompt, Table4, Table4Models, Table4Options, finals, mini_prompts, paper_prompts,
     some,
 };
-use negkit_eval::{RunFolder, Shard};
-use negkit_metrics::Bootstrap;
 
 use super::{Scale, report, report_left, report_outlook};
-use crate::args::{ComputeArgs, HubArgs, SavingsArgs, models};
+use crate::args::{ComputeArgs, HubArgs, IntervalArgs, PartArgs, SavingsArgs, models};
 use crate::progress;
 
 /// Pictures of every prompt with a negation, where nothing is said.
@@ -100,15 +99,10 @@ pub struct Table4Args {
     /// At most so many prompts of each score, from everywhere in the list.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// How often prompts are drawn for the intervals.
-    #[arg(long, default_value_t = Bootstrap::default().resamples)]
-    resamples: usize,
-    /// Do the I-th of N parts only, such as 2/4; in the same folder, or to be merged later.
-    #[arg(long, default_value = "1/1", value_name = "I/N")]
-    shard: Shard,
-    /// Say what would be done and how long it takes, measured on what was done or on two items.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    intervals: IntervalArgs,
+    #[command(flatten)]
+    part: PartArgs,
     #[command(flatten)]
     savings: SavingsArgs,
     #[command(flatten)]
@@ -136,17 +130,14 @@ pub fn run(args: &Table4Args) -> anyhow::Result<()> {
         tifa_images_per_prompt: args.tifa_images_per_prompt,
         noise,
         sampling,
-        bootstrap: Bootstrap {
-            resamples: args.resamples,
-            ..Bootstrap::default()
-        },
+        bootstrap: args.intervals.bootstrap(),
     };
     let mut table = Table4::new(models, prompts, options)?;
-    if args.dry_run {
+    if args.part.dry_run {
         return dry_run(args, &mut table);
     }
     let run = RunFolder::open(&args.out, table.plan().clone())?;
-    let worked = table.run(&run, args.shard)?;
+    let worked = table.run(&run, args.part.shard)?;
     if worked.left > 0 {
         return report_left(worked);
     }
@@ -227,8 +218,8 @@ fn open(args: &Table4Args, models: &Models) -> anyhow::Result<(Table4Models, Sam
 }
 
 fn dry_run(args: &Table4Args, table: &mut Table4) -> anyhow::Result<()> {
-    let outlook = RunFolder::outlook(&args.out, table.plan(), args.shard)?;
-    let calls = table.calls(|position| args.shard.holds(position));
+    let outlook = RunFolder::outlook(&args.out, table.plan(), args.part.shard)?;
+    let calls = table.calls(|position| args.part.shard.holds(position));
     writeln!(
         io::stdout(),
         "{} pictures of {} steps, {} questions",
@@ -237,5 +228,5 @@ fn dry_run(args: &Table4Args, table: &mut Table4) -> anyhow::Result<()> {
         calls.questions,
     )?;
     let item = "a prompt with an encoder";
-    report_outlook(args.shard, item, &outlook, || Ok(table.measure()?))
+    report_outlook(args.part.shard, item, &outlook, || Ok(table.measure()?))
 }

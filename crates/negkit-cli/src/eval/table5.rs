@@ -12,15 +12,14 @@ use negkit_data::WordList;
 use negkit_data::phrasecut::Split;
 use negkit_data::refcoco::Splitter;
 use negkit_eval::table5::{
-    self, ClipSegMarker, Dataset, DatasetSource, PAPER_THRESHOLD, PaperFolder, Settings, Table5,
-    Table5Data, WorldCounts, finals, write_world,
+    self, ClipSegMarker, Dataset, DatasetSource, PAPER_THRESHOLD, Settings, Table5, Table5Data,
+    WorldCounts, finals, write_world,
 };
-use negkit_eval::{ComputeUsed, ModelUsed, RunFolder, Shard};
-use negkit_metrics::Bootstrap;
+use negkit_eval::{ComputeUsed, ModelUsed, PaperFolder, RunFolder};
 use negkit_mini::recipe::SEGMENTATION_SIDE;
 
 use super::{Scale, report, report_left, report_outlook};
-use crate::args::{ComputeArgs, DatasetArg, HubArgs, models, parse_split};
+use crate::args::{ComputeArgs, DatasetArg, HubArgs, IntervalArgs, PartArgs, models, parse_split};
 use crate::progress;
 
 /// CLIPSeg at the paper's scale, where none is named.
@@ -30,7 +29,8 @@ const PAPER_MODEL: &str = "clipseg-rd64-refined";
 ///
 /// A picture is encoded once for all its phrases and all encoders. The run is a folder: killed at any
 /// moment, the same command goes on where it was. When all pictures are done it writes summary.json,
-/// summary.csv (every score at 49 thresholds) and table.md, which lays the paper's numbers beside.
+/// summary.csv (every score at 49 thresholds) and table.md, which lays the paper's numbers beside. At
+/// scale mini the scenes are drawn for --dry-run, too.
 #[derive(Args)]
 pub struct Table5Args {
     /// The folder of the run.
@@ -83,16 +83,10 @@ pub struct Table5Args {
     /// At most so many pictures of each dataset.
     #[arg(long, value_name = "N")]
     pictures: Option<usize>,
-    /// How often pictures are drawn for the intervals.
-    #[arg(long, default_value_t = Bootstrap::default().resamples)]
-    resamples: usize,
-    /// Do the I-th of N parts only, such as 2/4; in the same folder, or to be merged later.
-    #[arg(long, default_value = "1/1", value_name = "I/N")]
-    shard: Shard,
-    /// Say what would be done and how long it takes, measured on what was done or on two pictures. At
-    /// scale mini the scenes are drawn all the same.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    intervals: IntervalArgs,
+    #[command(flatten)]
+    part: PartArgs,
     #[command(flatten)]
     compute: ComputeArgs,
     #[command(flatten)]
@@ -142,21 +136,18 @@ pub fn run(args: &Table5Args) -> anyhow::Result<()> {
         threshold: hundredths(threshold),
         words: words.words().to_vec(),
         model: ModelUsed::new(chosen.name(), model.weights())?,
-        bootstrap: Bootstrap {
-            resamples: args.resamples,
-            ..Bootstrap::default()
-        },
+        bootstrap: args.intervals.bootstrap(),
         encoders: ids,
         datasets: data.files.clone(),
     };
     let table = Table5::new(settings, data)?;
     spinner.finish_and_clear();
     let mut marker = ClipSegMarker::new(model, encoders);
-    if args.dry_run {
+    if args.part.dry_run {
         return dry_run(args, &table, &mut marker);
     }
     let run = RunFolder::open(&args.out, table.plan()?)?;
-    let worked = table.run(&run, args.shard, &mut marker)?;
+    let worked = table.run(&run, args.part.shard, &mut marker)?;
     if worked.left > 0 {
         return report_left(worked);
     }
@@ -223,8 +214,8 @@ fn drawn(out: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn dry_run(args: &Table5Args, table: &Table5, marker: &mut ClipSegMarker) -> anyhow::Result<()> {
-    let outlook = RunFolder::outlook(&args.out, &table.plan()?, args.shard)?;
-    let calls = table.calls(|position| args.shard.holds(position));
+    let outlook = RunFolder::outlook(&args.out, &table.plan()?, args.part.shard)?;
+    let calls = table.calls(|position| args.part.shard.holds(position));
     let encoders = args.text_encoders.len();
     writeln!(
         io::stdout(),
@@ -234,7 +225,7 @@ fn dry_run(args: &Table5Args, table: &Table5, marker: &mut ClipSegMarker) -> any
         calls.phrases,
         calls.masks
     )?;
-    report_outlook(args.shard, "a picture", &outlook, || {
+    report_outlook(args.part.shard, "a picture", &outlook, || {
         Ok(table.measure(marker)?)
     })
 }

@@ -9,6 +9,7 @@ use negkit_data::zero_shot::{
 };
 use negkit_data::{DataError, PictureFolder};
 
+use crate::folder::PaperFolder;
 use crate::{Result, RunError};
 
 /// The template of CLIP's paper for ImageNet, where one alone is used.
@@ -90,16 +91,7 @@ impl CocoFiles {
     }
 }
 
-/// A folder with the files of Table 2, each in one of the places where they are usually unpacked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaperFolder(PathBuf);
-
 impl PaperFolder {
-    /// The folder.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
-    }
-
     /// VALSE existence.
     ///
     /// # Errors
@@ -139,15 +131,7 @@ impl PaperFolder {
             ],
             "NegRefCOCOg's items; https://github.com/parkquasar/NegationCLIP",
         )?;
-        let pictures = self.find(
-            &[
-                "train2014",
-                "coco/train2014",
-                "COCO/train2014",
-                "images/train2014",
-            ],
-            "COCO's pictures; http://images.cocodataset.org/zips/train2014.zip",
-        )?;
+        let pictures = self.train2014()?;
         Ok(Box::new(NegRefCocog::open(
             &file,
             &PictureFolder::new(pictures),
@@ -164,12 +148,12 @@ impl PaperFolder {
             &["imagenet/val", "ImageNet/val", "ILSVRC2012/val", "ilsvrc/val"],
             "ImageNet's validation pictures, in a folder a synset or all in one; https://image-net.org",
         )?;
-        let near = pictures.parent().unwrap_or(&self.0).to_owned();
+        let near = pictures.parent().unwrap_or(self.path()).to_owned();
         let beside = |name: &str| {
             let places = [
                 near.join(name),
-                self.0.join(name),
-                self.0.join("clip-classes").join(name),
+                self.path().join(name),
+                self.path().join("clip-classes").join(name),
             ];
             places.into_iter().find(|path| path.is_file())
         };
@@ -229,18 +213,6 @@ impl PaperFolder {
             pictures,
         };
         files.open()
-    }
-
-    fn find(&self, places: &[&str], hint: &str) -> Result<PathBuf> {
-        let places: Vec<PathBuf> = places.iter().map(|place| self.0.join(place)).collect();
-        match places.iter().find(|place| place.exists()) {
-            Some(place) => Ok(place.clone()),
-            None => Err(DataError::Missing {
-                path: places[0].clone(),
-                hint: hint.to_owned(),
-            }
-            .into()),
-        }
     }
 }
 

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use negkit_data::phrasecut::{self, PhraseCut, PhraseTask};
 use negkit_data::refcoco::{RefCoco, Splitter};
-use negkit_data::{DataError, WordList, file_hashes};
+use negkit_data::{WordList, file_hashes};
 use negkit_image::{Mask, Rle};
 use negkit_world::datasets::{Counts, PictureFormat, Plan as WorldPlan, write_plan};
 use serde::{Deserialize, Serialize};
 
 use super::{Result, Table5Error};
 use crate::RunError;
+use crate::folder::PaperFolder;
 
 /// A column of the paper's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -285,23 +286,14 @@ fn open_refcocog(
     Ok((pictures, files))
 }
 
-/// A folder with the published datasets, each in one of the places where they are usually unpacked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaperFolder(PathBuf);
-
 impl PaperFolder {
-    /// The folder.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
-    }
-
     /// Finds PhraseCut: `phrasecut`, `VGPhraseCut_v0`, or the folder itself.
     ///
     /// # Errors
     /// [`DataError::Missing`] when it is in none of them.
     pub fn phrasecut(&self, split: phrasecut::Split) -> Result<DatasetSource> {
         let file = format!("refer_{split}.json");
-        let folder = self.find(
+        let folder = self.find_holding(
             &["phrasecut", "VGPhraseCut_v0", "PhraseCut", ""],
             &[&file],
             "PhraseCut's phrases; download_dataset.py of \
@@ -317,41 +309,18 @@ impl PaperFolder {
     pub fn refcocog(&self, splitter: Splitter, split: Option<String>) -> Result<DatasetSource> {
         let pickle = format!("refs({splitter}).p");
         let json = format!("refs({splitter}).json");
-        let folder = self.find(
+        let folder = self.find_holding(
             &["refcocog", "refer/data/refcocog", "data/refcocog", ""],
             &[&pickle, &json],
             "RefCOCOg's references; https://github.com/lichengunc/refer",
         )?;
-        let pictures = self.find(
-            &[
-                "train2014",
-                "coco/train2014",
-                "COCO/train2014",
-                "images/train2014",
-            ],
-            &["."],
-            "COCO's pictures; http://images.cocodataset.org/zips/train2014.zip",
-        )?;
+        let pictures = self.train2014()?;
         Ok(DatasetSource::RefCocog {
             folder,
             pictures,
             splitter,
             split,
         })
-    }
-
-    /// The first of the places that holds one of the files.
-    fn find(&self, places: &[&str], files: &[&str], hint: &str) -> Result<PathBuf> {
-        let places: Vec<PathBuf> = places.iter().map(|place| self.0.join(place)).collect();
-        let holds = |place: &&PathBuf| files.iter().any(|file| place.join(file).exists());
-        match places.iter().find(holds) {
-            Some(place) => Ok(place.clone()),
-            None => Err(DataError::Missing {
-                path: places[0].join(files[0]),
-                hint: hint.to_owned(),
-            }
-            .into()),
-        }
     }
 }
 

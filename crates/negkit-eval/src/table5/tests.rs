@@ -7,6 +7,7 @@ use image::RgbImage;
 use negkit_data::WordList;
 
 use super::*;
+use crate::PaperFolder;
 
 /// The side of the pictures, and that of the marker's probabilities.
 const SIDE: u32 = 48;
