@@ -1,13 +1,10 @@
 //! HTTP towards the endpoint.
 
-use std::cell::Cell;
-use std::io::Read;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use backon::{BlockingRetryable, ExponentialBuilder};
 use negkit_digest::hexadecimal;
+use negkit_http::{MAX_SHOWN, read_to, shown};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ureq::http::{Response, header};
@@ -15,9 +12,7 @@ use ureq::{Agent, Body, Proxy};
 
 use crate::cache::AnswerCache;
 use crate::gate::Gate;
-use crate::{ChatConfig, ChatError, Message, Sampling};
-
-const MAX_ERROR_TEXT: usize = 300;
+use crate::{ApiKey, ChatConfig, ChatError, Message, Sampling};
 
 /// A client of one model at one endpoint. May be used by many threads, whose requests together stay
 /// within [`ChatConfig::concurrency`].
@@ -116,13 +111,7 @@ struct ReplyMessage {
     refusal: Option<String>,
 }
 
-/// A try that failed, and whether another may succeed.
-struct Failure {
-    error: ChatError,
-    transient: bool,
-    /// What the endpoint asks to wait.
-    wait: Option<Duration>,
-}
+type Failure = negkit_http::Failure<ChatError>;
 
 impl ChatClient {
     /// A client. Nothing is sent yet. Proxies of the environment are honoured, but for an endpoint
@@ -211,7 +200,8 @@ impl ChatClient {
         })?;
         let key: [u8; 32] = Sha256::digest(&body).into();
         let ask = || {
-            let had = self.repeated(|| self.exchange(&body))?;
+            let had = self.config.retry.run(|| self.exchange(&body));
+            let had = had.map_err(|(error, tries)| error.after(tries))?;
             if let Some(usage) = had.usage {
                 let add = |to: &AtomicU64, tokens| to.fetch_add(tokens, Ordering::Relaxed);
                 add(&self.spent.prompt_tokens, usage.prompt_tokens);
@@ -230,39 +220,6 @@ impl ChatClient {
         Ok(completion)
     }
 
-    /// Runs `operation` until it succeeds, fails for good, or has been repeated often enough.
-    fn repeated(
-        &self,
-        mut operation: impl FnMut() -> Result<Completion, Failure>,
-    ) -> Result<Completion, ChatError> {
-        let retry = self.config.retry;
-        let pause = Rc::new(Cell::new(Duration::ZERO));
-        let sleep = Rc::clone(&pause);
-        let mut tries = 0;
-        let result = (|| {
-            tries += 1;
-            operation()
-        })
-        .retry(
-            ExponentialBuilder::default()
-                .with_min_delay(retry.first_pause)
-                .with_max_delay(retry.longest_pause)
-                .with_max_times(retry.repeats)
-                .with_jitter(),
-        )
-        .sleep(move |_: Duration| std::thread::sleep(sleep.get()))
-        .when(|failure: &Failure| {
-            failure.transient && failure.wait.is_none_or(|wait| wait <= retry.longest_pause)
-        })
-        .notify(|failure: &Failure, planned: Duration| {
-            let planned = failure.wait.map_or(planned, |wait| wait.max(planned));
-            tracing::warn!(error = %failure.error, pause_s = planned.as_secs_f32(), "trying again");
-            pause.set(planned);
-        })
-        .call();
-        result.map_err(|failure| failure.error.after(tries))
-    }
-
     /// One try. The place behind the gate is held for it alone, not for the pauses between tries.
     fn exchange(&self, body: &[u8]) -> Result<Completion, Failure> {
         let _pass = self.gate.enter();
@@ -275,15 +232,15 @@ impl ChatClient {
         if let Some(key) = &self.config.api_key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.secret()));
         }
-        let response = request.send(body).map_err(|error| {
-            let transient = is_passing(&error);
-            self.connection(error.to_string(), transient)
-        })?;
+        let response = request
+            .send(body)
+            .map_err(|error| Failure::of_exchange(self.connection(error.to_string()), &error))?;
         if !response.status().is_success() {
             return Err(self.refused(response));
         }
         let most = self.config.most_bytes;
-        let body = read_to(response.into_body(), most + 1).map_err(|e| self.connection(e, true))?;
+        let body = read_to(response.into_body(), most + 1)
+            .map_err(|e| Failure::transient(self.connection(e)))?;
         if body.len() as u64 > most {
             return Err(self.protocol(format!("it is longer than {most} bytes"), false));
         }
@@ -322,7 +279,7 @@ impl ChatClient {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after(value, SystemTime::now()));
         let reason = response.status().canonical_reason().unwrap_or("no reason");
-        let body = read_to(response.into_body(), MAX_ERROR_TEXT as u64).unwrap_or_default();
+        let body = read_to(response.into_body(), MAX_SHOWN as u64).unwrap_or_default();
         let mut message = match String::from_utf8_lossy(&body).trim() {
             "" => reason.to_owned(),
             text => self.clean(text),
@@ -345,23 +302,14 @@ impl ChatClient {
                 attempts: 1,
             },
         };
-        Failure {
-            error,
-            transient: matches!(status, 408 | 429 | 500..=599),
-            wait,
-        }
+        Failure::of_status(error, status, wait)
     }
 
-    fn connection(&self, message: String, transient: bool) -> Failure {
-        let error = ChatError::Connection {
+    fn connection(&self, message: String) -> ChatError {
+        ChatError::Connection {
             url: self.config.url(),
             message: self.clean(&message),
             attempts: 1,
-        };
-        Failure {
-            error,
-            transient,
-            wait: None,
         }
     }
 
@@ -379,12 +327,7 @@ impl ChatClient {
 
     /// A text of the other side as it may be shown: short, printable, without the key.
     fn clean(&self, text: &str) -> String {
-        let text = match &self.config.api_key {
-            Some(key) => text.replace(key.secret(), "***"),
-            None => text.to_owned(),
-        };
-        let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-        shown.take(MAX_ERROR_TEXT).collect()
+        shown(text, self.config.api_key.as_ref().map(ApiKey::secret))
     }
 }
 
@@ -396,28 +339,6 @@ fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
-}
-
-fn read_to(mut body: Body, limit: u64) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    body.as_reader()
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| e.to_string())?;
-    Ok(bytes)
-}
-
-/// Whether a failed exchange may succeed when it is repeated. A name that cannot be resolved, a
-/// certificate that does not fit and an address that makes no sense stay so.
-fn is_passing(error: &ureq::Error) -> bool {
-    matches!(
-        error,
-        ureq::Error::Io(_)
-            | ureq::Error::Timeout(_)
-            | ureq::Error::ConnectionFailed
-            | ureq::Error::Protocol(_)
-            | ureq::Error::BodyStalled
-    )
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use negkit_http::RetryPolicy;
 use serde::Serialize;
 use ureq::http::Uri;
 
@@ -63,29 +64,6 @@ impl Default for Sampling {
             top_p: None,
             seed: Some(0),
             max_tokens: 512,
-        }
-    }
-}
-
-/// How often and how patiently a request is repeated that failed for a passing reason: a broken
-/// connection, a time limit, status 408, 429 or 5xx.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Repetitions after the first try.
-    pub repeats: usize,
-    /// The pause before the first repetition; it doubles each time, with jitter.
-    pub first_pause: Duration,
-    /// The longest pause. An endpoint that asks for a longer one with `Retry-After` is not waited
-    /// for.
-    pub longest_pause: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            repeats: 5,
-            first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(120),
         }
     }
 }
@@ -159,7 +137,7 @@ impl ChatConfig {
             connect_timeout: Duration::from_secs(20),
             timeout: Duration::from_secs(300),
             concurrency: 8,
-            retry: RetryPolicy::default(),
+            retry: RetryPolicy::five(Duration::from_secs(1)),
             picture_format: PictureFormat::Png,
             most_bytes: 16 << 20,
         })

@@ -24,7 +24,7 @@ pub enum ChatError {
         /// What happened last.
         message: String,
         /// How often it was tried.
-        attempts: usize,
+        attempts: u32,
     },
     /// The endpoint wants a key, or another one.
     #[error(
@@ -53,7 +53,7 @@ pub enum ChatError {
         /// What the endpoint says.
         message: String,
         /// How often it was tried.
-        attempts: usize,
+        attempts: u32,
     },
     /// The answer is not a chat completion.
     #[error(
@@ -84,7 +84,7 @@ pub enum ChatError {
 
 impl ChatError {
     /// The error after `tries` attempts.
-    pub(crate) fn after(mut self, tries: usize) -> Self {
+    pub(crate) fn after(mut self, tries: u32) -> Self {
         if let Self::Connection { attempts, .. } | Self::Status { attempts, .. } = &mut self {
             *attempts = tries;
         }

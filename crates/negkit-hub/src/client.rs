@@ -1,22 +1,18 @@
 //! HTTP towards the hub: redirects, the token, statuses, repetition.
 
-use std::cell::Cell;
-use std::io::Read;
-use std::rc::Rc;
 use std::time::Duration;
 
-use backon::{BlockingRetryable, ExponentialBuilder};
+use negkit_http::{MAX_SHOWN, RetryPolicy, read_to};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use ureq::http::{Response, Uri, header, uri};
 use ureq::{Agent, Body, Proxy};
 
-use crate::config::{HubConfig, RetryPolicy, Token};
+use crate::config::{HubConfig, Token};
 use crate::error::Error;
 use crate::location::is_safe_relative;
 
 const MAX_REDIRECTS: usize = 10;
-const MAX_ERROR_TEXT: usize = 300;
 const MAX_LISTING_BYTES: u64 = 64 << 20;
 
 /// Characters that stay as they are in one segment of a path, as in Python's `quote(…, safe="")`.
@@ -28,33 +24,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 /// In a file's path the slashes stay too.
 const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
-/// A request that failed, and whether trying again may help.
-pub(crate) struct Failure {
-    pub error: Error,
-    pub transient: bool,
-    /// What the server asks to wait.
-    pub wait: Option<Duration>,
-}
-
-impl Failure {
-    pub(crate) fn transient(error: Error) -> Failure {
-        Failure {
-            error,
-            transient: true,
-            wait: None,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure {
-            error,
-            transient: false,
-            wait: None,
-        }
-    }
-}
+pub(crate) type Failure = negkit_http::Failure<Error>;
 
 /// What the hub says of a file before it is fetched.
 #[derive(Debug, Clone)]
@@ -239,34 +209,10 @@ impl Client {
     /// Runs `operation` until it succeeds, fails for good, or has been repeated often enough.
     pub(crate) fn repeated<T>(
         &self,
-        mut operation: impl FnMut() -> Result<T, Failure>,
+        operation: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, Error> {
-        let retry = self.retry;
-        let pause = Rc::new(Cell::new(Duration::ZERO));
-        let sleep = Rc::clone(&pause);
-        let mut tries = 0;
-        let result = (|| {
-            tries += 1;
-            operation()
-        })
-        .retry(
-            ExponentialBuilder::default()
-                .with_min_delay(retry.first_pause)
-                .with_max_delay(retry.longest_pause)
-                .with_max_times(retry.repeats)
-                .with_jitter(),
-        )
-        .sleep(move |_: Duration| std::thread::sleep(sleep.get()))
-        .when(|failure: &Failure| {
-            failure.transient && failure.wait.is_none_or(|wait| wait <= retry.longest_pause)
-        })
-        .notify(|failure: &Failure, planned: Duration| {
-            let planned = failure.wait.map_or(planned, |wait| wait.max(planned));
-            tracing::warn!(error = %failure.error, pause_s = planned.as_secs_f32(), "trying again");
-            pause.set(planned);
-        })
-        .call();
-        result.map_err(|failure| failure.error.after(tries))
+        let result = self.retry.run(operation);
+        result.map_err(|(error, tries)| error.after(tries))
     }
 
     fn url(&self, path: &str) -> Result<Uri, Error> {
@@ -327,18 +273,13 @@ impl Client {
         {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.secret()));
         }
-        request.call().map_err(|error| {
-            let transient = is_passing(&error);
+        request.call().map_err(|reason| {
             let error = Error::Connection {
                 url: shown(url),
-                message: self.clean(&error.to_string()),
+                message: self.clean(&reason.to_string()),
                 attempts: 1,
             };
-            Failure {
-                error,
-                transient,
-                wait: None,
-            }
+            Failure::of_exchange(error, &reason)
         })
     }
 
@@ -357,7 +298,7 @@ impl Client {
             .canonical_reason()
             .unwrap_or("no reason given");
         let mut message = if named.is_empty() {
-            let body = read_to(response.into_body(), MAX_ERROR_TEXT as u64).unwrap_or_default();
+            let body = read_to(response.into_body(), MAX_SHOWN as u64).unwrap_or_default();
             match String::from_utf8_lossy(&body).trim() {
                 "" => reason.to_owned(),
                 text => text.to_owned(),
@@ -385,29 +326,17 @@ impl Client {
                 attempts: 1,
             },
         };
-        Failure {
-            error,
-            transient: matches!(status, 408 | 429 | 500..=599),
-            wait,
-        }
+        Failure::of_status(error, status, wait)
     }
 
     /// A text of the other side as it may be shown: short, printable, without the token.
     fn clean(&self, text: &str) -> String {
-        let text = match &self.token {
-            Some(token) => text.replace(token.secret(), "***"),
-            None => text.to_owned(),
-        };
-        let text: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        cut(&text)
+        negkit_http::shown(text, self.token.as_ref().map(Token::secret))
     }
 }
 
 fn cut(text: &str) -> String {
-    text.chars().take(MAX_ERROR_TEXT).collect()
+    text.chars().take(MAX_SHOWN).collect()
 }
 
 /// Whether `text` may become one part of a path in the cache, as commits and hashes do.
@@ -422,28 +351,6 @@ fn is_name(text: &str) -> bool {
 fn text_header(response: &Response<Body>, name: &str) -> Option<String> {
     let value = response.headers().get(name)?.to_str().ok()?.trim();
     (!value.is_empty()).then(|| value.to_owned())
-}
-
-fn read_to(mut body: Body, limit: u64) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    body.as_reader()
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| e.to_string())?;
-    Ok(bytes)
-}
-
-/// Whether a failed exchange may succeed when it is repeated. A name that cannot be resolved, a
-/// certificate that does not fit and an address that makes no sense stay so.
-fn is_passing(error: &ureq::Error) -> bool {
-    matches!(
-        error,
-        ureq::Error::Io(_)
-            | ureq::Error::Timeout(_)
-            | ureq::Error::ConnectionFailed
-            | ureq::Error::Protocol(_)
-            | ureq::Error::BodyStalled
-    )
 }
 
 fn same_origin(a: &Uri, b: &Uri) -> bool {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use negkit_http::RetryPolicy;
+
 /// An access token for the hub. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
@@ -23,28 +25,6 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
-    }
-}
-
-/// How often and how patiently a request is repeated that failed for a passing reason: status 429
-/// or 5xx, or a broken connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Repetitions after the first try.
-    pub repeats: usize,
-    /// The pause before the first repetition; it doubles each time, with jitter.
-    pub first_pause: Duration,
-    /// The longest pause. A server that asks for a longer one with `Retry-After` is not waited for.
-    pub longest_pause: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> RetryPolicy {
-        RetryPolicy {
-            repeats: 5,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(120),
-        }
     }
 }
 
@@ -89,7 +69,7 @@ impl HubConfig {
             offline: false,
             proxy_from_env: false,
             progress: false,
-            retry: RetryPolicy::default(),
+            retry: RetryPolicy::five(Duration::from_millis(500)),
             timeout: Duration::from_secs(60),
         }
     }

@@ -66,9 +66,10 @@ mod select;
 mod table;
 mod want;
 
-pub use config::{DEFAULT_ENDPOINT, HubConfig, RetryPolicy, Token};
+pub use config::{DEFAULT_ENDPOINT, HubConfig, Token};
 pub use error::{Error, PlacedFile, Placement, Why};
 pub use hub::{Hub, Resolved, Source};
 pub use location::Location;
+pub use negkit_http::RetryPolicy;
 pub use table::{Alternative, FileGroup, KnownModel, Licence, Table};
 pub use want::{ClipSize, ModelKind, Variant, Want};
