@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::config::TimestepSpacing;
 use super::schedule::{NoiseSchedule, Spacing};
-use super::step_math::{Progress, StepInputs, draw_noise, widened};
+use super::step_math::{Progress, StepInputs, draw_noise};
 use super::{PredictionType, Scheduler, SchedulerConfig, SchedulerError};
 use crate::noise::NoiseSource;
 
@@ -106,9 +106,7 @@ impl Scheduler for DdimScheduler {
     }
 
     fn scale_model_input(&self, sample: &Tensor, step: usize) -> Result<Tensor, SchedulerError> {
-        self.progress.check_index(step)?;
-        widened(sample)?;
-        Ok(sample.clone())
+        self.progress.unscaled(sample, step)
     }
 
     /// Equation 12, with the variance of equation 16.
@@ -153,7 +151,7 @@ impl Scheduler for DdimScheduler {
         step: usize,
     ) -> Result<Tensor, SchedulerError> {
         self.progress.check_index(step)?;
-        let timesteps = vec![self.timestep(step); original.dims().first().copied().unwrap_or(0)];
-        self.schedule.add_noise(original, noise, &timesteps)
+        self.schedule
+            .add_noise_at(original, noise, self.timestep(step))
     }
 }

@@ -10,7 +10,7 @@ use super::config::{BetaSchedule, FinalSigma, TimestepSpacing};
 use super::schedule::{
     NoiseSchedule, SigmaSteps, Spacing, TrainingSigmas, karras_sigmas, mix, with_last,
 };
-use super::step_math::{Progress, StepInputs, widened};
+use super::step_math::{Progress, StepInputs};
 use super::{PredictionType, Scheduler, SchedulerConfig, SchedulerError};
 use crate::noise::NoiseSource;
 
@@ -303,9 +303,7 @@ impl Scheduler for DpmSolverScheduler {
     }
 
     fn scale_model_input(&self, sample: &Tensor, step: usize) -> Result<Tensor, SchedulerError> {
-        self.progress.check_index(step)?;
-        widened(sample)?;
-        Ok(sample.clone())
+        self.progress.unscaled(sample, step)
     }
 
     fn step(

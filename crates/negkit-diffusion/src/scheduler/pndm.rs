@@ -9,7 +9,7 @@ use candle_core::Tensor;
 
 use super::config::TimestepSpacing;
 use super::schedule::{NoiseSchedule, Spacing};
-use super::step_math::{Progress, StepInputs, StepMath, widened};
+use super::step_math::{Progress, StepInputs, StepMath};
 use super::{PredictionType, Scheduler, SchedulerConfig, SchedulerError};
 use crate::noise::NoiseSource;
 
@@ -242,9 +242,7 @@ impl Scheduler for PndmScheduler {
     }
 
     fn scale_model_input(&self, sample: &Tensor, step: usize) -> Result<Tensor, SchedulerError> {
-        self.progress.check_index(step)?;
-        widened(sample)?;
-        Ok(sample.clone())
+        self.progress.unscaled(sample, step)
     }
 
     fn step(
@@ -276,7 +274,6 @@ impl Scheduler for PndmScheduler {
             .timesteps
             .get(step)
             .map_or(0, |timestep| *timestep as usize);
-        let timesteps = vec![timestep; original.dims().first().copied().unwrap_or(0)];
-        self.schedule.add_noise(original, noise, &timesteps)
+        self.schedule.add_noise_at(original, noise, timestep)
     }
 }

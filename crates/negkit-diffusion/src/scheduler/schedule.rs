@@ -89,6 +89,17 @@ impl NoiseSchedule {
         mix(original, &signal, noise, &deviation)
     }
 
+    /// [`add_noise`](Self::add_noise) with one timestep for the whole batch.
+    pub(super) fn add_noise_at(
+        &self,
+        original: &Tensor,
+        noise: &Tensor,
+        timestep: usize,
+    ) -> Result<Tensor, SchedulerError> {
+        let batch = original.dims().first().copied().unwrap_or(0);
+        self.add_noise(original, noise, &vec![timestep; batch])
+    }
+
     /// The velocity `sqrt(ᾱ_t) noise - sqrt(1 - ᾱ_t) original`: the training target of
     /// [`VPrediction`](super::PredictionType::VPrediction) models.
     ///

@@ -28,6 +28,13 @@ impl Progress {
         })
     }
 
+    /// The model's input where it is the sample itself.
+    pub(super) fn unscaled(&self, sample: &Tensor, step: usize) -> Result<Tensor, SchedulerError> {
+        self.check_index(step)?;
+        widened(sample)?;
+        Ok(sample.clone())
+    }
+
     /// Refuses a step that does not follow the last one; the first one is free.
     fn check_order(&self, step: usize) -> Result<(), SchedulerError> {
         self.check_index(step)?;

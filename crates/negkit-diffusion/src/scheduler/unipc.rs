@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use super::config::FinalSigma;
 use super::dpm_solver::{KarrasRules, LambdaPoints, remember, solver_order};
-use super::step_math::{Progress, StepInputs, StepMath, widened};
+use super::step_math::{Progress, StepInputs, StepMath};
 use super::{PredictionType, Scheduler, SchedulerConfig, SchedulerError};
 use crate::noise::NoiseSource;
 
@@ -307,9 +307,7 @@ impl Scheduler for UniPcScheduler {
     }
 
     fn scale_model_input(&self, sample: &Tensor, step: usize) -> Result<Tensor, SchedulerError> {
-        self.progress.check_index(step)?;
-        widened(sample)?;
-        Ok(sample.clone())
+        self.progress.unscaled(sample, step)
     }
 
     fn step(
