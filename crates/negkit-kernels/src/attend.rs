@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::memory::{Aligned, Scratch, SharedSlice, filled};
-use crate::multiply::{Sums, panel_by_vectors};
+use crate::multiply::{ROW_F32, Sums, panel_by_vectors};
 use crate::weights::{Format, Precision, STEPS_F32};
 use crate::{AttentionMask, Isa};
 
@@ -204,8 +204,8 @@ impl<T: Element> WithSimd for Task<'_, T> {
         };
         // Scores are taken as exponents of 2.
         let scale = self.scale * std::f32::consts::LOG2_E;
-        let mut q = Scratch::<f32>::take(d_blocks * padded * STEPS_F32);
-        let mut scores = Scratch::<f32>::take(padded * KEYS);
+        let mut q = Scratch::<f32>::take(d_blocks * padded * ROW_F32);
+        let mut scores = Scratch::<f32>::take(padded * ROW_F32);
         let mut mixed = Scratch::<f32>::take(padded * width);
         let mut wide = Scratch::<f32>::take(d);
         let (q, scores) = (&mut *q, &mut *scores);
@@ -214,7 +214,7 @@ impl<T: Element> WithSimd for Task<'_, T> {
         for (i, query) in self.queries.clone().enumerate() {
             T::widen(&self.q[at(query)..][..d], wide);
             for (block, wide) in wide.chunks(STEPS_F32).enumerate() {
-                let to = &mut q[(block * padded + i) * STEPS_F32..];
+                let to = &mut q[(block * padded + i) * ROW_F32..];
                 for (to, x) in to.iter_mut().zip(wide.iter()) {
                     *to = x * scale;
                 }
@@ -232,7 +232,7 @@ impl<T: Element> WithSimd for Task<'_, T> {
             let count = KEYS.min(keys - first);
             self.score(simd, q, padded, first..first + count, scores);
             for (i, query) in self.queries.clone().enumerate() {
-                let row = &mut scores[i * KEYS..][..count];
+                let row = &mut scores[i * ROW_F32..][..count];
                 if self.mask == AttentionMask::Causal {
                     let visible = (query + 1).saturating_sub(first).min(count);
                     row[visible..].fill(f32::NEG_INFINITY);
@@ -292,13 +292,13 @@ impl<T: Element> Task<'_, T> {
         let all = self.sizes.keys.next_multiple_of(columns);
         let mut sums = Sums {
             values: scores,
-            stride: KEYS,
+            stride: ROW_F32,
             add: false,
         };
         for (block, first) in (0..d).step_by(STEPS_F32).enumerate() {
             let steps = STEPS_F32.min(d - first);
             sums.add = block > 0;
-            let q = &q[block * rows * STEPS_F32..][..rows * STEPS_F32];
+            let q = &q[block * rows * ROW_F32..][..rows * ROW_F32];
             let panels = &self.packed.keys[all * first + keys.start * steps..];
             for at in (0..keys.len()).step_by(columns) {
                 let panel = &panels[at * steps..][..columns * steps];

@@ -263,12 +263,14 @@ impl<R: Rows> WithSimd for Task<'_, R> {
         let (rows, stride) = (self.range.len(), stride(format.multiplier));
         let padded = rows.next_multiple_of(format.rows);
         let width = self.panels.len() * format.columns;
-        let mut values = Scratch::<f32>::take(padded * width);
+        // No power of two, for the same reason as the left factor's.
+        let row = width + 16;
+        let mut values = Scratch::<f32>::take(padded * row);
         let blocks = self.weights.steps().div_ceil(format.steps);
         for block in 0..blocks {
             let mut sums = Sums {
                 values: &mut values,
-                stride: width,
+                stride: row,
                 add: block > 0,
             };
             let panels = self.panels.clone();
@@ -282,7 +284,7 @@ impl<R: Rows> WithSimd for Task<'_, R> {
                 by_bf16(&left, padded, self.weights, block, panels, &mut sums);
             }
         }
-        self.write(&mut values, width);
+        self.write(&mut values[..rows * row], row, width);
     }
 }
 
@@ -317,9 +319,9 @@ impl<R: Rows> Task<'_, R> {
 
     /// Finishes the sums and writes them.
     #[inline(always)]
-    fn write(&self, sums: &mut [f32], stride: usize) {
+    fn write(&self, sums: &mut [f32], stride: usize, width: usize) {
         let first = self.panels.start * self.weights.format.columns;
-        let count = stride.min(self.weights.columns() - first);
+        let count = width.min(self.weights.columns() - first);
         let columns = first..first + count;
         for (row, sums) in self.range.clone().zip(sums.chunks_exact_mut(stride)) {
             let sums = &mut sums[..count];

@@ -18,11 +18,14 @@ use crate::element::widen_bits;
 use crate::memory::Scratch;
 use crate::weights::{Format, Multiplier, Panel, STEPS_F32, STEPS_PAIRS, Weights};
 
-/// Values from one row of the left factor to the next. For pairs it is no power of two: the rows of a
-/// tile would all fall into the same few sets of the cache.
+/// Values from one row of a left factor of f32 to the next. It is no power of two: the rows of a tile
+/// would all fall into the same few sets of the cache.
+pub(crate) const ROW_F32: usize = STEPS_F32 + 16;
+
+/// Values from one row of the left factor to the next.
 pub(crate) const fn stride(multiplier: Multiplier) -> usize {
     match multiplier {
-        Multiplier::Vectors => STEPS_F32,
+        Multiplier::Vectors => ROW_F32,
         Multiplier::Pairs | Multiplier::Tiles => STEPS_PAIRS + 32,
     }
 }
@@ -104,7 +107,7 @@ fn rows_by_vectors<S: Simd, const ROWS: usize, const FULL: usize, const HALF: us
     assert!(rows.is_multiple_of(ROWS) && panel.len() == steps * FULL && steps <= STEPS_F32);
     let half = count <= HALF * S::F32_LANES;
     for row in (0..rows).step_by(ROWS) {
-        let left = &left[row * STEPS_F32..][..ROWS * STEPS_F32];
+        let left = &left[row * ROW_F32..][..ROWS * ROW_F32];
         let to = &mut sums.values[row * sums.stride + at..];
         let to = &mut to[..(ROWS - 1) * sums.stride + FULL * S::F32_LANES];
         if half {
@@ -131,16 +134,16 @@ fn tile<S: Simd, const ROWS: usize, const FULL: usize, const USED: usize>(
     to_stride: usize,
     add: bool,
 ) {
-    assert!(left.len() == ROWS * STEPS_F32 && steps <= STEPS_F32 && USED <= FULL);
+    assert!(left.len() == ROWS * ROW_F32 && steps <= STEPS_F32 && USED <= FULL);
     let mut sums = [[simd.splat_f32s(0.); USED]; ROWS];
     for (step, row) in panel[..steps * FULL].chunks_exact(FULL).enumerate() {
         let Some(right) = row.first_chunk::<USED>() else {
             unreachable!("USED <= FULL, as asserted above");
         };
         for (i, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: `i < ROWS` and `step < steps <= STEPS_F32`, so that the index is below
-            // `ROWS * STEPS_F32`, the length of `left` as asserted above.
-            let x = simd.splat_f32s(unsafe { *left.get_unchecked(i * STEPS_F32 + step) });
+            // SAFETY: `i < ROWS` and `step < steps <= ROW_F32`, so that the index is below
+            // `ROWS * ROW_F32`, the length of `left` as asserted above.
+            let x = simd.splat_f32s(unsafe { *left.get_unchecked(i * ROW_F32 + step) });
             for j in 0..USED {
                 sums[j] = simd.mul_add_e_f32s(x, right[j], sums[j]);
             }
