@@ -12,6 +12,7 @@ mod estimate;
 mod eval;
 mod interface;
 mod mini;
+mod score;
 mod segment;
 mod small;
 mod train;
