@@ -180,3 +180,47 @@ fn nothing_scored_is_an_error_that_names_a_picture() {
     let error = finals(&run).unwrap_err().to_string();
     assert!(error.contains("a.jpg: missing"), "{error}");
 }
+
+/// The lines of the table that say who does worse than guessing.
+fn below_chance(settings: &MeasuringSettings, rights: &[usize]) -> Vec<String> {
+    let (_root, run) = folder(settings, rights);
+    let table = finals(&run).unwrap().table;
+    let lines = table.lines().filter(|line| line.contains("Below chance"));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn an_encoder_that_is_surely_worse_than_guessing_is_named() {
+    let encoders = settings(&[("stock", 1), ("p1", 1), ("conclip", 1), ("p2", 2)]);
+    // Of 39 items. 5 right are far below one half whatever is drawn, and so are 4 and 8, the two
+    // trainings of p2. The interval of 18 right is below in its middle and reaches over one half.
+    let rights = [30, 18, 5, 4, 8];
+    let (_root, run) = folder(&encoders, &rights);
+    let found = finals(&run).unwrap();
+    let scores = &found.summary["benchmarks"][0]["measures"][0]["encoders"];
+    let bounds = |place: usize| {
+        let score = &scores[place]["score"];
+        (
+            score["low"].as_f64().unwrap(),
+            score["high"].as_f64().unwrap(),
+        )
+    };
+    assert!(bounds(0).0 > 0.5, "{:?}", bounds(0));
+    assert!(bounds(1).0 < 0.5 && bounds(1).1 >= 0.5, "{:?}", bounds(1));
+    assert!(bounds(2).1 < 0.5 && bounds(3).1 < 0.5, "{scores}");
+    assert_eq!(
+        below_chance(&encoders, &rights),
+        [
+            "**Below chance** on VALSE existence: conclip, p2. Guessing gives 0.500; these prefer what \
+             is wrong."
+        ]
+    );
+}
+
+#[test]
+fn an_encoder_whose_interval_reaches_chance_is_not_named() {
+    let encoders = settings(&[("stock", 1), ("p1", 1)]);
+    assert_eq!(below_chance(&encoders, &[18, 20]), [""; 0]);
+    // Every item right but the one without a picture, and every one wrong.
+    assert_eq!(below_chance(&encoders, &[39, 0]).len(), 1);
+}
