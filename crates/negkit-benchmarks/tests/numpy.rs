@@ -15,6 +15,7 @@ use negkit_data::celeba::{Attributes, Partition};
 use negkit_data::zero_shot::{LabelledPictures, SynsetOrder, read_class_names, read_templates};
 use negkit_digest::hexadecimal;
 use negkit_image::{Limits, crop_box_pil, open_rgb};
+use negkit_shared_data::shared;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -230,22 +231,6 @@ fn digest(picture: &image::RgbImage, [left, top, width, height]: [f64; 4]) -> St
     hash.update(format!("({}, {})", crop.width(), crop.height()));
     hash.update(crop.as_raw());
     hexadecimal(hash.finalize())
-}
-
-fn shared(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join(file);
-    if !path.exists() {
-        println!(
-            "SKIPPED: there is no {}; set NEGKIT_SHARED_DATA",
-            path.display()
-        );
-        return None;
-    }
-    Some(path)
 }
 
 #[test]

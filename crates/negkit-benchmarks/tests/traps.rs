@@ -1,30 +1,13 @@
 //! What a broken model scores on the published files: nothing. And what a model that guesses scores.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::{Path, PathBuf};
-
 use negkit_benchmarks::{Benchmark, Measure, NegBenchChoice, NegRefCocog, Outcome, Valse, Vectors};
 use negkit_data::PictureFolder;
+use negkit_shared_data::shared;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const WIDTH: usize = 16;
-
-fn shared(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join(file);
-    if !path.exists() {
-        println!(
-            "SKIPPED: there is no {}; set NEGKIT_SHARED_DATA",
-            path.display()
-        );
-        return None;
-    }
-    Some(path)
-}
 
 /// The vectors of a made-up model.
 fn vectors(count: usize, mut of: impl FnMut(usize) -> Vec<f32>) -> Vectors {

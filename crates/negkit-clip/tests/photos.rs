@@ -10,6 +10,7 @@ use image::RgbImage;
 use negkit_clip::{Clip, ClipImageEncoder};
 use negkit_image::{Limits, open_rgb};
 use negkit_nn::Compute;
+use negkit_shared_data::shared;
 use negkit_text::{
     ClipFiles, EncoderInfo, PromptTokens, TextEncoder, TextEncoding, TextError, WeightsSource,
 };
@@ -80,19 +81,7 @@ fn published() -> TempDir {
 
 /// The photos of tiny-coco, or `None` where they are not on this machine.
 fn photos() -> Option<Vec<PathBuf>> {
-    let shared = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let folder = shared.join("tiny-coco/val2017");
-    let Ok(entries) = fs::read_dir(&folder) else {
-        println!(
-            "SKIPPED: there are no photos in {}; set NEGKIT_SHARED_DATA to the folder that holds \
-             tiny-coco",
-            folder.display()
-        );
-        return None;
-    };
+    let entries = fs::read_dir(shared("tiny-coco/val2017")?).unwrap();
     let mut photos: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     photos.sort();
     Some(photos)

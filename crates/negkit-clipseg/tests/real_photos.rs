@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use candle_core::{Device, Tensor};
 use negkit_clipseg::{ClipSeg, ClipSegConfig};
 use negkit_image::{Limits, PicturePreprocessor, open_rgb};
 use negkit_nn::{Compute, Params};
+use negkit_shared_data::shared;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_text::tower::{ClipTextConfig, ClipTextTower};
 use negkit_text::{ClipTextEncoder, TextEncoder, WeightsSource};
@@ -41,20 +42,8 @@ struct Caption {
 }
 
 fn tiny_coco() -> Option<PathBuf> {
-    let shared = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let folder = shared.join("tiny-coco");
-    if folder.join("captions_val2017.json").is_file() {
-        return Some(folder);
-    }
-    println!(
-        "SKIPPED: there is no captions_val2017.json in {}; set NEGKIT_SHARED_DATA to the folder \
-         that holds tiny-coco",
-        folder.display()
-    );
-    None
+    let captions = shared("tiny-coco/captions_val2017.json")?;
+    Some(captions.with_file_name(""))
 }
 
 fn random_text_encoder(compute: &Compute) -> ClipTextEncoder {

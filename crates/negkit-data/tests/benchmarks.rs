@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use negkit_data::celeba::{Attributes, Partition};
 use negkit_data::coco::Instances;
@@ -12,6 +12,7 @@ use negkit_data::negbench::{CaptionType, read_multiple_choice, read_retrieval};
 use negkit_data::negrefcocog::{BoxFilter, make_neg_refcocog};
 use negkit_data::zero_shot::{LabelledPictures, SynsetOrder, read_class_names, read_templates};
 use negkit_data::{PictureFolder, WordList};
+use negkit_shared_data::shared;
 use serde_json::json;
 
 struct Folder(tempfile::TempDir);
@@ -39,22 +40,6 @@ fn holds(error: &dyn std::fmt::Display, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in {message}");
     }
-}
-
-fn shared(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join(file);
-    if !path.exists() {
-        println!(
-            "SKIPPED: there is no {}; set NEGKIT_SHARED_DATA",
-            path.display()
-        );
-        return None;
-    }
-    Some(path)
 }
 
 const HEADER: &str =

@@ -1,12 +1,11 @@
 //! What `check` says of folders with real data, and of broken ones.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod shared;
-
 use std::fs;
 
 use negkit_data::Look;
 use negkit_data::check::{CheckReport, DatasetReport, State, check};
+use negkit_shared_data::shared;
 
 fn named<'r>(report: &'r CheckReport, name: &str) -> &'r DatasetReport {
     report
@@ -31,12 +30,11 @@ fn an_empty_folder_says_where_to_get_everything() {
 
 #[test]
 fn the_published_files_are_recognised_and_counted() {
-    let test = "the_published_files_are_recognised_and_counted";
-    let Some(folder) = shared::data(test, "") else {
+    let Some(folder) = shared("") else {
         return;
     };
     if !folder.join("valse").is_dir() {
-        shared::data(test, "valse");
+        let _ = shared("valse");
         return;
     }
     let report = check(&folder, Look::Decode).unwrap();

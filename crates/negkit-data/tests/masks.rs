@@ -1,14 +1,13 @@
 //! Masks against pycocotools and PIL (`eval/parity/masks.py`), and outlines that describe none.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod shared;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use negkit_data::coco::{Instances, Segmentation};
 use negkit_data::{DataError, coco_mask, pil_mask};
 use negkit_image::{Mask, Rle};
+use negkit_shared_data::shared;
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -57,7 +56,7 @@ fn flat(polygons: &[Vec<[f64; 2]>]) -> Vec<Vec<f64>> {
 #[test]
 fn all_annotations_of_coco_equal_pycocotools() {
     for (name, digests) in fixture().shared {
-        let Some(path) = shared::data("all_annotations_of_coco_equal_pycocotools", &name) else {
+        let Some(path) = shared(&name) else {
             continue;
         };
         let file = Instances::open(&path).unwrap();

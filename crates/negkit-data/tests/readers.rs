@@ -1,8 +1,6 @@
 //! Readers against real files, against what Pythons pickle, and against files that are wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod shared;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +13,7 @@ use negkit_data::vqa::read_vqa;
 use negkit_data::{
     DataError, Look, NeededPicture, PictureAudit, PictureFault, WordList, open_picture,
 };
+use negkit_shared_data::shared;
 use serde_json::{Value, json};
 
 fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -43,8 +42,7 @@ fn told(error: &DataError, path: &Path) -> String {
 
 #[test]
 fn the_published_files_have_their_known_counts() {
-    let test = "the_published_files_have_their_known_counts";
-    if let Some(path) = shared::data(test, "tifa/tifa_v1.0_text_inputs.json") {
+    if let Some(path) = shared("tifa/tifa_v1.0_text_inputs.json") {
         let prompts = read_tifa_prompts(&path).unwrap();
         assert_eq!(prompts.len(), 4081);
         assert_eq!(prompts[0].coco_val_id.as_deref(), Some("380711"));
@@ -69,12 +67,12 @@ fn the_published_files_have_their_known_counts() {
             2
         );
     }
-    if let Some(path) = shared::data(test, "negscore/prompts_with_questions.json") {
+    if let Some(path) = shared("negscore/prompts_with_questions.json") {
         let prompts = read_neg_prompts(&path).unwrap();
         assert_eq!(prompts.len(), 107);
         assert_eq!(prompts[0].question2, "Is the man wearing a hat?");
     }
-    if let Some(path) = shared::data(test, "geneval/evaluation_metadata.jsonl") {
+    if let Some(path) = shared("geneval/evaluation_metadata.jsonl") {
         let prompts = read_geneval(&path).unwrap();
         assert_eq!(prompts.len(), 553);
         let position = prompts
@@ -84,7 +82,7 @@ fn the_published_files_have_their_known_counts() {
         assert!(position.include[1].position.is_some());
         assert!(prompts.iter().any(|prompt| !prompt.exclude.is_empty()));
     }
-    if let Some(path) = shared::data(test, "negrefcocog/NegRefCOCOg.json") {
+    if let Some(path) = shared("negrefcocog/NegRefCOCOg.json") {
         let items = read_neg_refcocog(&path).unwrap();
         assert_eq!(items.len(), 440);
         let words = WordList::default();
@@ -104,7 +102,7 @@ fn the_published_files_have_their_known_counts() {
             [143, 200, 98]
         );
     }
-    if let Some(path) = shared::data(test, "valse/existence.json") {
+    if let Some(path) = shared("valse/existence.json") {
         let items = read_valse(&path).unwrap();
         assert_eq!(items.len(), 534);
         let undecidable: Vec<&str> = items
@@ -116,7 +114,7 @@ fn the_published_files_have_their_known_counts() {
         assert_eq!(items[0].id, "existence_visual7w_2371044");
         assert_eq!(items[0].foil, "There are people in the picture.");
     }
-    if let Some(path) = shared::data(test, "tiny-coco/captions_val2017.json") {
+    if let Some(path) = shared("tiny-coco/captions_val2017.json") {
         let captions = Captions::open(&path).unwrap();
         assert_eq!(
             (captions.pictures.len(), captions.captions.len()),
@@ -166,8 +164,7 @@ fn pictures_that_are_missing_broken_or_of_another_size_are_named() {
 
 #[test]
 fn photos_of_coco_are_as_its_file_says() {
-    let test = "photos_of_coco_are_as_its_file_says";
-    let Some(path) = shared::data(test, "tiny-coco/instances_val2017.json") else {
+    let Some(path) = shared("tiny-coco/instances_val2017.json") else {
         return;
     };
     let file = Instances::open(&path).unwrap();

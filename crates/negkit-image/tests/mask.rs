@@ -6,8 +6,9 @@ mod reference;
 use std::collections::HashMap;
 
 use negkit_image::{Error, Mask, Rle};
+use negkit_shared_data::shared;
 use proptest::prelude::*;
-use reference::{fixture, fnv1a, shared_data};
+use reference::{fixture, fnv1a};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -84,15 +85,15 @@ fn digest(mask: &Mask) -> u64 {
     fnv1a(&bytes)
 }
 
-fn shared_json(test: &str, name: &str) -> Option<Value> {
-    let path = shared_data(test, name)?;
+fn shared_json(name: &str) -> Option<Value> {
+    let path = shared(name)?;
     Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
 }
 
 #[test]
 fn crowds_of_coco_equal_pycocotools() {
     let name = "coco-iou/instances_val2014_100.json";
-    let Some(truth) = shared_json("crowds_of_coco_equal_pycocotools", name) else {
+    let Some(truth) = shared_json(name) else {
         return;
     };
     let expected = fixture_values().shared.crowds;
@@ -120,7 +121,7 @@ fn crowds_of_coco_equal_pycocotools() {
 #[test]
 fn results_of_coco_equal_pycocotools() {
     let name = "coco-iou/instances_val2014_fakesegm100_results.json";
-    let Some(results) = shared_json("results_of_coco_equal_pycocotools", name) else {
+    let Some(results) = shared_json(name) else {
         return;
     };
     let results = results.as_array().unwrap();

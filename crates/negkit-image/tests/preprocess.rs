@@ -75,7 +75,7 @@ fn compare(reference: &Tensors, name: &str, index: usize, values: &[f32]) -> Com
 /// the checksum of the decoded pixels tells.
 #[test]
 fn all_photos_equal_transformers() {
-    let Some(paths) = photos("all_photos_equal_transformers") else {
+    let Some(paths) = photos() else {
         return;
     };
     let reference = Tensors::open("photos.safetensors");

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 
 use negkit_metrics::{
     Bootstrap, ChoiceMatcher, ChooseError, Clusters, DependentAnswer, DetectedObject, DsgReport,
@@ -11,6 +10,7 @@ use negkit_metrics::{
     ItemValue, MeanOver, MetricsError, NegAnswers, PairedScores, QuestionScore, Relation,
     TifaReport, choose, dsg_score, geneval, neg_score, picture_scores,
 };
+use negkit_shared_data::shared;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -23,17 +23,9 @@ fn assert_close(found: f64, expected: f64) {
     );
 }
 
-/// A file of `shared/data`, or a note that the test is skipped.
-fn shared(file: &str) -> Option<String> {
-    let folder = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let text = std::fs::read_to_string(folder.join(file)).ok();
-    if text.is_none() {
-        println!("SKIPPED: there is no {file}; set NEGKIT_SHARED_DATA to the folder that holds it");
-    }
-    text
+/// The text of a file that may not be there.
+fn shared_text(file: &str) -> Option<String> {
+    Some(std::fs::read_to_string(shared(file)?).unwrap())
 }
 
 fn strings(list: &[&str]) -> Vec<String> {
@@ -114,7 +106,7 @@ impl ChoiceMatcher for Recorded {
 
 #[test]
 fn tifa_from_free_answers_is_the_reference_tools() {
-    let Some(text) = shared("tifa/sample_evaluation_result.json") else {
+    let Some(text) = shared_text("tifa/sample_evaluation_result.json") else {
         return;
     };
     let sample: Value = serde_json::from_str(&text).unwrap();
@@ -388,7 +380,7 @@ fn geneval_colours_and_places_the_surest_objects() {
 
 #[test]
 fn geneval_reads_the_published_prompts() {
-    let Some(text) = shared("geneval/evaluation_metadata.jsonl") else {
+    let Some(text) = shared_text("geneval/evaluation_metadata.jsonl") else {
         return;
     };
     let prompts: Vec<GenevalClauses> = text

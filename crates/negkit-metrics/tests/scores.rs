@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use negkit_metrics::{
     IouCurve, MetricsError, NegAnswers, bootstrap_interval, bootstrap_statistic, foil_accuracy,
     foil_hits, mcnemar_exact, mean, neg_score, paired_bootstrap, recall_at_k, recall_hits,
     sample_deviation, tifa_score, yes_or_no,
 };
+use negkit_shared_data::shared;
 use serde_json::Value;
 
 const EXACT: f64 = 1e-12;
@@ -38,18 +39,9 @@ fn tifa_of_a_hand_counted_sample() {
 /// `sample/sample_evaluation_result.json`).
 #[test]
 fn tifa_is_the_reference_tools_on_its_sample() {
-    let shared = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = shared.join("tifa/sample_evaluation_result.json");
-    if !path.is_file() {
-        println!(
-            "SKIPPED: there is no {}; set NEGKIT_SHARED_DATA to the folder that holds tifa",
-            path.display()
-        );
+    let Some(path) = shared("tifa/sample_evaluation_result.json") else {
         return;
-    }
+    };
     let (captions, printed) = read_tifa_result(&path);
     let score = tifa_score(&captions).unwrap();
     assert_close(score.average, printed.0, EXACT);

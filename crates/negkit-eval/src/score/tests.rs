@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use negkit_data::WordList;
 use negkit_image::{Mask, Rle};
+use negkit_shared_data::shared;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -41,27 +42,9 @@ fn estimates(scored: &Scored) -> Vec<(&str, f64)> {
         .collect()
 }
 
-/// A file of the shared data, or `None` after saying what is not tested.
-fn shared(test: &str, name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!(
-        "SKIPPED {test}: no {}, set NEGKIT_SHARED_DATA",
-        path.display()
-    );
-    None
-}
-
 #[test]
 fn the_sample_of_tifa_has_the_reference_tools_scores() {
-    let test = "the_sample_of_tifa_has_the_reference_tools_scores";
-    let Some(questions) = shared(test, "tifa/sample_question_answers.json") else {
+    let Some(questions) = shared("tifa/sample_question_answers.json") else {
         return;
     };
     let result = questions.with_file_name("sample_evaluation_result.json");

@@ -240,6 +240,7 @@ fn find(folder: &Path, name: &str, what: &str) -> Result<PathBuf> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+    use negkit_shared_data::shared;
     use std::collections::HashSet;
 
     use super::*;
@@ -292,16 +293,9 @@ mod tests {
 
     #[test]
     fn the_published_prompts_are_painted_and_asked_as_they_are() {
-        let test = "the_published_prompts_are_painted_and_asked_as_they_are";
-        let shared = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-            PathBuf::from,
-        );
-        if !shared.join("negscore").is_dir() || !shared.join("tifa").is_dir() {
-            let place = shared.display();
-            eprintln!("SKIPPED {test}: shared data not found at {place}, set NEGKIT_SHARED_DATA");
+        let (Some(shared), Some(_)) = (shared(""), shared("negscore").and(shared("tifa"))) else {
             return;
-        }
+        };
         let folder = tempfile::tempdir().unwrap();
         // Of TIFA's questions only a sample is there, on two of its prompts.
         for (from, name) in [

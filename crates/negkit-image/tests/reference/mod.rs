@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
+use negkit_shared_data::shared;
 use safetensors::{Dtype, SafeTensors};
 
 /// A path under eval/parity/fixtures/image.
@@ -13,26 +14,9 @@ pub fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A path under the shared data, or `None` after saying on standard error what is skipped and why.
-pub fn shared_data(test: &str, name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!(
-        "SKIPPED {test}: shared data not found at {}, set NEGKIT_SHARED_DATA",
-        path.display()
-    );
-    None
-}
-
 /// The photos of tiny-coco, by name.
-pub fn photos(test: &str) -> Option<Vec<PathBuf>> {
-    let folder = shared_data(test, "tiny-coco/val2017")?;
+pub fn photos() -> Option<Vec<PathBuf>> {
+    let folder = shared("tiny-coco/val2017")?;
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -1,7 +1,9 @@
 //! Every format, packed or not, against a recount in Python (eval/parity/caption_stats.py).
 
-use crate::recount::{Counts, counts, fixtures, shared};
+use negkit_shared_data::shared;
 use negkit_stats::{Format, Input, Report, Survey, WordList, find};
+
+use crate::recount::{Counts, counts, fixtures};
 
 fn read(survey: Survey, files: &[&str]) -> Report {
     let files: Vec<Input> = files

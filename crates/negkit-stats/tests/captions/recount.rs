@@ -74,17 +74,3 @@ pub fn counts() -> Recounts {
     let path = fixtures().join("counts.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
-
-/// A file of `shared/data`, or a note that it is missing.
-pub fn shared(name: &str) -> Option<PathBuf> {
-    let data = std::env::var_os("NEGKIT_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = data.join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} is missing", path.display());
-        return None;
-    }
-    Some(path)
-}
