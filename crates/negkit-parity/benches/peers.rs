@@ -4,7 +4,7 @@
 //! `eval/bench/README.md` for how to run it and what came out.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "../tests/peer/mod.rs"]
+#[path = "../tests/all/peer/mod.rs"]
 mod peer;
 
 use std::hint::black_box;

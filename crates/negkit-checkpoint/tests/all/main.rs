@@ -1,0 +1,7 @@
+//! The tests of this crate, in one program: each that is linked costs as much as many tests.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod formats;
+mod hostile;
+mod naming;
+mod support;

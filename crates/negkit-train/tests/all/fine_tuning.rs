@@ -1,0 +1,153 @@
+//! The paper's fine-tuning beside PyTorch's: loss and gradients of one step, and the weights after
+//! twenty, from `eval/parity/training.py`, which computes them in float64.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use negkit_checkpoint::Checkpoint;
+use negkit_clip::{ClipVisionConfig, vision_config};
+use negkit_nn::{Products, TensorSource};
+use negkit_text::ClipFiles;
+use negkit_text::tower::ClipTextConfig;
+use negkit_train::tasks::contrastive::{
+    ContrastiveBatch, ContrastiveData, ContrastiveTask, Pictures, frozen_in_fine_tuning,
+};
+use negkit_train::{Decay, ParamStore, Task, TrainError, TrainSettings, train};
+
+const STEPS: usize = 20;
+/// Softmax does not see what is added to all keys: the gradient of their bias is zero but for
+/// rounding, and AdamW makes steps of the full length of rounding. What it does there says nothing.
+const WITHOUT_GRADIENT: &str = "self_attn.k_proj.bias";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../eval/parity/fixtures/training/fine-tuning")
+}
+
+struct Steps {
+    tensors: Checkpoint,
+    /// Whether the frozen tower's embeddings stand in for pictures.
+    embedded: bool,
+}
+
+impl Steps {
+    fn open(embedded: bool) -> Self {
+        let tensors = Checkpoint::open(folder().join("steps.safetensors")).unwrap();
+        Self { tensors, embedded }
+    }
+
+    fn read(&self, name: &str) -> Tensor {
+        self.tensors.load(name, DType::F32, &Device::Cpu).unwrap()
+    }
+}
+
+impl ContrastiveData for Steps {
+    fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
+        let of_step = |name| self.read(name).get(step as usize);
+        let pictures = match self.embedded {
+            true => Pictures::Embeddings(of_step("image_embeds")?),
+            false => Pictures::Pixels(of_step("pixels")?),
+        };
+        let ids = self.tensors.load("ids", DType::U32, &Device::Cpu)?;
+        let texts = ids.get(step as usize)?.to_vec2()?;
+        Ok(ContrastiveBatch::new(pictures, texts))
+    }
+
+    fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
+        Ok(vec![self.batch(0)?])
+    }
+}
+
+struct Model {
+    store: ParamStore,
+    text: ClipTextConfig,
+    vision: ClipVisionConfig,
+}
+
+fn model() -> Model {
+    let files = ClipFiles::open(folder().join("model")).unwrap();
+    let store = ParamStore::from_tensors(files.tensors().clone() as Arc<_>, &Device::Cpu).unwrap();
+    let store = store.with_products(Products::Exact);
+    store.freeze(frozen_in_fine_tuning);
+    Model {
+        store,
+        text: files.text_config().unwrap(),
+        vision: vision_config(&files).unwrap(),
+    }
+}
+
+/// Norm of the difference over norm of the reference.
+fn relative(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.dims(), expected.dims());
+    let norm = |tensor: &Tensor| {
+        let sum = tensor.sqr().unwrap().sum_all().unwrap();
+        f64::from(sum.to_scalar::<f32>().unwrap()).sqrt()
+    };
+    norm(&(found - expected).unwrap()) / norm(expected)
+}
+
+#[test]
+fn loss_and_gradients_of_a_step_are_those_of_pytorch() {
+    for embedded in [false, true] {
+        let steps = Steps::open(embedded);
+        let expected = Steps::open(embedded);
+        let model = model();
+        let vision = (!embedded).then_some(&model.vision);
+        let task = ContrastiveTask::new(&model.store, &model.text, vision, steps).unwrap();
+        let computed = task.loss(task.batch(0).unwrap()).unwrap();
+        let off = relative(&computed.loss, &expected.read("loss").get(0).unwrap());
+        assert!(off < 1e-5, "loss: {off}");
+        let gradients = computed.loss.backward().unwrap();
+        let trained = model.store.trainable();
+        assert_eq!(trained.len(), 36);
+        for (name, var) in trained {
+            let found = gradients.get(&var).unwrap();
+            let expected = expected.read(&format!("gradient.{name}"));
+            if name.ends_with(WITHOUT_GRADIENT) {
+                let largest = found.abs().unwrap().max(0).unwrap();
+                assert!(largest.to_scalar::<f32>().unwrap() < 1e-7, "{name}");
+                continue;
+            }
+            let off = relative(found, &expected);
+            assert!(off < 1e-5, "gradient of {name}: {off}");
+        }
+    }
+}
+
+#[test]
+fn weights_after_twenty_steps_are_those_of_pytorch() {
+    // In one piece, in parts that are kept, and in parts that are run twice.
+    for (parts, recompute) in [(1, false), (3, false), (3, true)] {
+        let work = tempfile::tempdir().unwrap();
+        let expected = Steps::open(true);
+        let model = model();
+        let data = Steps::open(true);
+        let task = ContrastiveTask::new(&model.store, &model.text, None, data).unwrap();
+        let task = task.with_largest_scale(None);
+        let settings = TrainSettings {
+            steps: STEPS as u64,
+            learning_rate: 1e-3,
+            decay: Decay::All,
+            clip_norm: None,
+            parts,
+            recompute,
+            ..TrainSettings::default()
+        };
+        train(&model.store, &task, &settings, work.path()).unwrap();
+        let log = std::fs::read_to_string(work.path().join("log.csv")).unwrap();
+        let losses = expected.read("loss").to_vec1::<f32>().unwrap();
+        assert_eq!(log.lines().count(), STEPS + 1);
+        for (row, expected) in log.lines().skip(1).zip(losses) {
+            let found: f64 = row.split(',').nth(1).unwrap().parse().unwrap();
+            let off = (found / f64::from(expected) - 1.).abs();
+            assert!(off < 1e-5, "loss at {row}: {off}");
+        }
+        for (name, var) in model.store.trainable() {
+            if name.ends_with(WITHOUT_GRADIENT) {
+                continue;
+            }
+            let off = relative(&var, &expected.read(&format!("after.{name}")));
+            assert!(off < 1e-4, "{name} with {parts} parts: {off}");
+        }
+    }
+}
