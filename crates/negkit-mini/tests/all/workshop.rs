@@ -95,7 +95,7 @@ fn child_that_works() {
 
 fn child(folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_works"])
+        .args(["--exact", "workshop::child_that_works"])
         .env(FOLDER, folder)
         .env("RAYON_NUM_THREADS", "1")
         .stdout(Stdio::null())

@@ -299,7 +299,7 @@ fn child_that_trains() {
 
 fn child(folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_trains"])
+        .args(["--exact", "training::child_that_trains"])
         .env(CHILD_FOLDER, folder)
         .env("RAYON_NUM_THREADS", "1")
         .stdout(Stdio::null())

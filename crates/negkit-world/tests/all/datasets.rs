@@ -314,7 +314,12 @@ fn killed_ten_times_the_result_is_the_same() {
     let mut kills = 0;
     for run in 0..10 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_writes", "--test-threads", "1"])
+            .args([
+                "--exact",
+                "datasets::child_that_writes",
+                "--test-threads",
+                "1",
+            ])
             .env(CHILD, folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
