@@ -1,4 +1,4 @@
-//! CLIPSeg-rd64 at full size (352 pixels, ViT-B/16, random weights) on all photos of tiny-coco,
+//! CLIPSeg-rd64 at full size (352 pixels, ViT-B/16, random weights) on photos of tiny-coco,
 //! with their own captions as phrases.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,6 +18,8 @@ use negkit_text::tower::{ClipTextConfig, ClipTextTower};
 use negkit_text::{ClipTextEncoder, TextEncoder, WeightsSource};
 use serde::Deserialize;
 
+/// The network sees every fifth photo; all are read and prepared.
+const STRIDE: usize = 5;
 /// Captions encoded at a time.
 const BATCH: usize = 25;
 
@@ -103,7 +105,7 @@ fn every_photo_with_its_own_captions() {
     let clip = PicturePreprocessor::clip(224);
     let mut slowest: f64 = 0.;
     let photos = Instant::now();
-    for photo in &captions.images {
+    for (number, photo) in captions.images.iter().enumerate() {
         let start = Instant::now();
         let path = folder.join("val2017").join(&photo.file_name);
         let picture = open_rgb(&path, &Limits::default()).unwrap();
@@ -114,6 +116,9 @@ fn every_photo_with_its_own_captions() {
         // Black and white, less the mean, over the deviation.
         assert!(pixels.iter().all(|x| (-1.8..2.2).contains(x)));
 
+        if number % STRIDE != 0 {
+            continue;
+        }
         let encoded = model.encode_picture(&picture).unwrap();
         let of_photo = Tensor::stack(&conditions[&photo.id], 0).unwrap();
         let found = model.segment(&encoded, &of_photo).unwrap();
@@ -129,10 +134,10 @@ fn every_photo_with_its_own_captions() {
         assert!(differs, "{}", photo.file_name);
         slowest = slowest.max(start.elapsed().as_secs_f64());
     }
+    let shown = captions.images.len().div_ceil(STRIDE);
     println!(
-        "{} photos with 5 phrases: {:.2} s a photo, at most {slowest:.2} s; peak memory {}",
-        captions.images.len(),
-        photos.elapsed().as_secs_f64() / captions.images.len() as f64,
+        "{shown} photos with 5 phrases: {:.2} s a photo, at most {slowest:.2} s; peak memory {}",
+        photos.elapsed().as_secs_f64() / shown as f64,
         peak_memory()
     );
 }

@@ -1,10 +1,13 @@
 //! Pictures of many scenes on one sheet, to look at.
 
 use image::RgbImage;
-use negkit_image::{Error, Panel, Sheet};
+use negkit_image::{Error, Limits, Panel, Sheet};
 
 use crate::render::render_picture;
 use crate::scene::{Scene, Size, Thing};
+
+/// A sheet shows larger pictures at this side ([`Panel::image`]).
+const SHOWN_SIDE: u32 = 768;
 
 /// Draws the scenes at `side` pixels in rows of `columns`, each with what is in it under it.
 ///
@@ -12,6 +15,15 @@ use crate::scene::{Scene, Size, Thing};
 /// [`Error::Shape`] when there are no scenes, and when the sheet would be larger than a picture
 /// may be.
 pub fn contact_sheet(scenes: &[Scene], side: u32, columns: usize) -> Result<RgbImage, Error> {
+    // Scenes that can fit on no sheet are not drawn before that is said.
+    let least = scenes.len() as u64 * u64::from(side.min(SHOWN_SIDE)).pow(2);
+    if least > Limits::PIL_MAX_PIXELS {
+        return Err(Error::Shape {
+            operation: "contact sheet",
+            expected: format!("at most {} pixels in all", Limits::PIL_MAX_PIXELS),
+            found: format!("{} pictures of {side}x{side}", scenes.len()),
+        });
+    }
     let mut sheet = Sheet::new();
     for row in scenes.chunks(columns.max(1)) {
         sheet = sheet.row(row.iter().map(|scene| panel(scene, side)).collect());
