@@ -290,7 +290,7 @@ impl PaperFolder {
     /// Finds PhraseCut: `phrasecut`, `VGPhraseCut_v0`, or the folder itself.
     ///
     /// # Errors
-    /// [`DataError::Missing`] when it is in none of them.
+    /// [`negkit_data::DataError::Missing`] when it is in none of them.
     pub fn phrasecut(&self, split: phrasecut::Split) -> Result<DatasetSource> {
         let file = format!("refer_{split}.json");
         let folder = self.find_holding(
@@ -305,7 +305,7 @@ impl PaperFolder {
     /// Finds RefCOCOg (`refcocog`) and COCO's pictures (`train2014`, `coco/train2014`).
     ///
     /// # Errors
-    /// [`DataError::Missing`] when one of them is not there.
+    /// [`negkit_data::DataError::Missing`] when one of them is not there.
     pub fn refcocog(&self, splitter: Splitter, split: Option<String>) -> Result<DatasetSource> {
         let pickle = format!("refs({splitter}).p");
         let json = format!("refs({splitter}).json");
