@@ -1,5 +1,7 @@
 //! `negkit captions`.
 
+#[cfg(feature = "onnx")]
+mod detector;
 mod make;
 mod merge;
 mod prompts;
@@ -18,6 +20,8 @@ pub enum CaptionsCommand {
     RandP1(Box<make::RandP1Args>),
     Merge(merge::MergeArgs),
     Prompts(prompts::PromptsArgs),
+    #[cfg(feature = "onnx")]
+    Detector(detector::DetectorArgs),
     Stats(Box<stats::StatsArgs>),
 }
 
@@ -29,6 +33,8 @@ pub fn run(command: &CaptionsCommand) -> anyhow::Result<ExitCode> {
         CaptionsCommand::RandP1(args) => make::rand_p1(args)?,
         CaptionsCommand::Merge(args) => merge::run(args)?,
         CaptionsCommand::Prompts(args) => prompts::run(args)?,
+        #[cfg(feature = "onnx")]
+        CaptionsCommand::Detector(args) => detector::run(args)?,
         CaptionsCommand::Stats(args) => return stats::run(args),
     }
     Ok(ExitCode::SUCCESS)

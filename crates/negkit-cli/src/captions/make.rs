@@ -9,6 +9,8 @@ use negkit_caption_run::{CaptionRun, Cost, Job, Many, Settings, Shard, Summary, 
 use negkit_caption_writers::{Kind, Lexicon};
 use negkit_captions::{QualityGate, RandomObjects};
 
+#[cfg(feature = "onnx")]
+use super::detector::DetectorSettings;
 use super::staff::{ChatArgs, Named, Opening};
 
 /// What all pipelines have in common.
@@ -64,13 +66,17 @@ pub struct LookArgs {
     /// The folder of the pictures.
     #[arg(long, value_name = "FOLDER")]
     images: Option<PathBuf>,
-    /// Who looks: `chat:MODEL@URL` (a model that sees), or `world` (the exact truth, for data of
+    /// Who looks: `chat:MODEL@URL` (a model that sees), `onnx:FILE` (a detector of FastestDet's form,
+    /// which knows 80 classes; needs the feature onnx), or `world` (the exact truth, for data of
     /// `negkit world generate`).
     #[arg(long, value_name = "SPEC")]
     verifier: String,
     /// The scenes.json of a drawn dataset. If not given, the one beside the captions' folder.
     #[arg(long, value_name = "FILE")]
     scenes: Option<PathBuf>,
+    #[cfg(feature = "onnx")]
+    #[command(flatten)]
+    detector: DetectorSettings,
 }
 
 /// P1: a likely object that is not there, worked into each caption.
@@ -165,10 +171,13 @@ fn make(args: &MakeArgs, look: Option<&LookArgs>, task: Task) -> anyhow::Result<
     let opening = Opening {
         task: &job.task,
         captions: &args.captions,
+        images,
         writer: &args.writer,
         verifier: look.map(|look| look.verifier.as_str()),
         scenes: look.and_then(|look| look.scenes.as_deref()),
         chat: &args.chat,
+        #[cfg(feature = "onnx")]
+        detector: look.map(|look| &look.detector),
         seed: args.seed,
         concurrency: args.concurrency as usize,
     };

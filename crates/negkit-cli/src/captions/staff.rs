@@ -14,9 +14,14 @@ use negkit_caption_writers::{
 use negkit_captions::{ObjectVerifier, Transcript};
 use negkit_chat::{AnswerCache, ChatClient, ChatConfig, Sampling, Spent};
 use negkit_data::coco::Captions;
+#[cfg(feature = "onnx")]
+use negkit_detect_onnx::DetectorVerifier;
 use negkit_world::Scene;
 use negkit_world::writers::{WorldVerifier, WorldWriter};
 use serde::Deserialize;
+
+#[cfg(feature = "onnx")]
+use super::detector::DetectorSettings;
 
 /// How chat models are asked.
 #[derive(Args)]
@@ -54,6 +59,8 @@ type Scenes = Box<dyn Fn(u64) -> Option<Scene> + Sync>;
 
 enum Verifier {
     Chat(Arc<ChatClient>, ChatVerifier<'static>),
+    #[cfg(feature = "onnx")]
+    Detector(Box<DetectorVerifier>),
     World(Box<WorldVerifier<Scenes>>),
 }
 
@@ -71,15 +78,19 @@ pub struct Named {
 pub struct Opening<'a> {
     pub task: &'a Task,
     pub captions: &'a Path,
+    pub images: Option<&'a Path>,
     pub writer: &'a str,
     pub verifier: Option<&'a str>,
     pub scenes: Option<&'a Path>,
     pub chat: &'a ChatArgs,
+    #[cfg(feature = "onnx")]
+    pub detector: Option<&'a DetectorSettings>,
     pub seed: u64,
     pub concurrency: usize,
 }
 
 const CHAT: &str = "chat:";
+const ONNX: &str = "onnx:";
 
 #[derive(Deserialize)]
 struct SceneLine {
@@ -188,11 +199,17 @@ impl Opening<'_> {
         spec: &str,
         prompts: &Arc<Prompts>,
     ) -> anyhow::Result<(Verifier, BTreeMap<String, String>)> {
+        if self.images.is_none() && (spec.starts_with(CHAT) || spec.starts_with(ONNX)) {
+            bail!("'{spec}' looks at pictures: name their folder with --images");
+        }
         if let Some(spec) = spec.strip_prefix(CHAT) {
             let sampling = Sampling::default();
             let (client, settings) = self.client(spec, sampling, &[Step::Verify], prompts)?;
             let verifier = ChatVerifier::new(Arc::clone(&client), Arc::clone(prompts));
             return Ok((Verifier::Chat(client, verifier), settings));
+        }
+        if let Some(model) = spec.strip_prefix(ONNX) {
+            return self.detector(Path::new(model));
         }
         match spec {
             "world" => {
@@ -201,8 +218,35 @@ impl Opening<'_> {
                 let verifier = WorldVerifier::new(find);
                 Ok((Verifier::World(Box::new(verifier)), settings("world")))
             }
-            other => bail!("'{other}' is no verifier: expected chat:MODEL@URL or world"),
+            other => bail!("'{other}' is no verifier: expected chat:MODEL@URL, onnx:FILE or world"),
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn detector(&self, model: &Path) -> anyhow::Result<(Verifier, BTreeMap<String, String>)> {
+        let detector = self.detector.context("this task asks no verifier")?;
+        let verifier = detector.open(model)?;
+        let (file, opened) = (model.file_name().unwrap_or_default(), verifier.detector());
+        let mut settings = settings("onnx");
+        for (name, value) in [
+            ("model", file.to_string_lossy().into_owned()),
+            ("model_sha256", opened.sha256().to_owned()),
+            ("names_sha256", opened.names_sha256().to_owned()),
+            ("no_below", detector.no_below.to_string()),
+            ("yes_from", detector.yes_from.to_string()),
+        ] {
+            settings.insert(name.to_owned(), value);
+        }
+        Ok((Verifier::Detector(Box::new(verifier)), settings))
+    }
+
+    #[cfg(not(feature = "onnx"))]
+    fn detector(&self, model: &Path) -> anyhow::Result<(Verifier, BTreeMap<String, String>)> {
+        bail!(
+            "{} cannot be used: this negkit was built without detectors. Build it with \
+             `--features onnx`",
+            model.display()
+        )
     }
 
     /// The scenes of a dataset that `negkit world generate` wrote.
@@ -262,6 +306,8 @@ impl Staff for Named {
             .map(|verifier| -> Box<dyn ObjectVerifier + 'a> {
                 match verifier {
                     Verifier::Chat(_, verifier) => Box::new(verifier.keeping(transcript)),
+                    #[cfg(feature = "onnx")]
+                    Verifier::Detector(verifier) => Box::new(&**verifier),
                     Verifier::World(verifier) => Box::new(&**verifier),
                 }
             });

@@ -272,6 +272,16 @@ fn the_world_and_the_rules_need_no_model() {
     bench
         .run_line(&one("chat:lama"), &[])
         .refused(&["MODEL@URL"]);
+    let line = "--images data/train2014 --writer rules --verifier onnx:x.onnx --out x";
+    let line = format!("captions p1 {CAPTIONS} {line}");
+    let missing = if cfg!(feature = "onnx") {
+        "cannot read x.onnx"
+    } else {
+        "--features onnx"
+    };
+    bench.run_line(&line, &[]).refused(&[missing]);
+    let line = line.replace("--images data/train2014", "");
+    bench.run_line(&line, &[]).refused(&["--images"]);
     let line = format!(
         "captions p1 {CAPTIONS} --writer rules --verifier world --scenes none.json --out x"
     );

@@ -4,6 +4,8 @@
 
 mod bench;
 mod captions;
+#[cfg(feature = "onnx")]
+mod captions_detector;
 mod captions_stats;
 mod damage;
 mod data;
