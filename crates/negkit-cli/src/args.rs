@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use negkit::diffusion::Savings;
 use negkit::diffusion::savings::{DeepCache, GuidanceInterval, TokenMerging};
-use negkit::nn::{Isa, use_threads};
+use negkit::nn::{Isa, use_threads, usual_threads};
 use negkit::{Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
 use negkit_data::phrasecut::Split;
 use negkit_eval::Shard;
@@ -35,8 +35,10 @@ pub struct ComputeArgs {
 impl ComputeArgs {
     /// Opens the device, and says so where bf16 was chosen for whoever did not ask for it.
     pub fn open(&self) -> anyhow::Result<Compute> {
-        if let Some(threads) = self.threads {
-            use_threads(threads)?;
+        match self.threads {
+            Some(threads) => use_threads(threads)?,
+            // Where something was computed before, it stays as it is.
+            None => drop(use_threads(usual_threads())),
         }
         let compute = Compute::open(self.device, self.dtype)?;
         let rounded = compute.dtype == DtypeChoice::Bf16.on(&compute.device);

@@ -37,7 +37,7 @@ pub use isa::{Isa, IsaError, VARIABLE};
 pub use layer::{Finish, Function, Matrix, Rows, layer};
 pub use norm::{Affine, group_norm, layer_norm};
 pub use product::Products;
-pub use threads::{ThreadsError, threads, use_threads};
+pub use threads::{ThreadsError, threads, use_threads, usual_threads};
 pub use training::AttentionMask;
 pub use weights::{Order, Precision, Weights};
 pub use windows::{Sliding, Windows};

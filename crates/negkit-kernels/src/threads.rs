@@ -20,13 +20,28 @@ pub struct ThreadsError {
     pub cause: rayon::ThreadPoolBuildError,
 }
 
-/// Makes this process compute with `count` threads. To be called before anything is computed.
+/// Threads that a process uses where nothing else is said: `RAYON_NUM_THREADS`, or as many as it may.
+pub fn usual_threads() -> NonZeroUsize {
+    let said = std::env::var("RAYON_NUM_THREADS").ok();
+    let said = said.and_then(|count| count.parse().ok());
+    said.or_else(|| std::thread::available_parallelism().ok())
+        .unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Makes this process compute with `count` threads, the calling one among them. To be called before
+/// anything is computed, by the thread that computes.
+///
+/// A thread that is none of the pool hands every product over and sleeps until it is done, which for
+/// the products of a small model takes longer than they do. A single thread stays one of its own, so
+/// that somebody computes while the calling one waits.
 ///
 /// # Errors
 /// When threads compute already, or cannot be started.
 pub fn use_threads(count: NonZeroUsize) -> Result<(), ThreadsError> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(count.get())
-        .build_global()
+    let mut pool = rayon::ThreadPoolBuilder::new().num_threads(count.get());
+    if count.get() > 1 {
+        pool = pool.use_current_thread();
+    }
+    pool.build_global()
         .map_err(|cause| ThreadsError { count, cause })
 }

@@ -35,6 +35,7 @@ pub use layers::{
 };
 pub use negkit_kernels::{
     AttentionMask, Isa, IsaError, Products, ThreadsError, operations, threads, use_threads,
+    usual_threads,
 };
 pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorFactory, TensorSource};
 pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};
