@@ -34,12 +34,15 @@ impl WorkLock {
         }
         let shared = open(&whole)?;
         hold(whole, &shared, File::try_lock_shared)?;
+        // From here on it is given back by `drop` where something fails.
+        let mut lock = Self {
+            files: vec![shared],
+        };
         let own = folder.join(shard.file(".lock", "shard"));
         let file = open(&own)?;
         hold(own, &file, File::try_lock)?;
-        Ok(Self {
-            files: vec![shared, file],
-        })
+        lock.files.push(file);
+        Ok(lock)
     }
 }
 
