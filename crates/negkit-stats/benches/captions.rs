@@ -3,7 +3,8 @@
 //! The captions are drawn from words of COCO's, 52 bytes and 10 words a caption, of which 0.7 % hold a
 //! negation, as in LAION-400M. Files lie in the page cache. `words/scanner` and `words/regex` count the
 //! same captions in memory on one thread, the second with the expression that one would write down, for
-//! words and for negations; it does not know "w/o", curly apostrophes or joined words.
+//! words and for negations; it does not know "w/o", curly apostrophes or joined words. `plain-400MB.txt` is
+//! the plain file several times over, for what opening files and starting threads take not to count.
 //!
 //! `cargo bench -p negkit-stats` prints them; docs/caption-stats.md says what was measured.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -136,6 +137,7 @@ fn files(criterion: &mut Criterion, captions: &[String]) {
         )
         .unwrap();
     }
+    let large = format!("{text}\n").repeat(400_000_000usize.div_ceil(text.len()));
     let curly = text.replace("tennis", "l’été");
     let gzip = {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -153,6 +155,7 @@ fn files(criterion: &mut Criterion, captions: &[String]) {
         .measurement_time(Duration::from_secs(3));
     for (name, bytes, counted) in [
         ("plain.txt", text.as_bytes(), unpacked),
+        ("plain-400MB.txt", large.as_bytes(), large.len()),
         ("accents.txt", curly.as_bytes(), curly.len()),
         ("plain.txt.gz", &gzip, unpacked),
         ("plain.txt.zst", &zstd, unpacked),
