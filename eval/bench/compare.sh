@@ -17,6 +17,10 @@ venv=${NEGKIT_BENCH_VENV:-out/bench/venv}
     touch "$venv/complete"
 }
 target=${CARGO_TARGET_DIR:-target}
+case " $* " in
+    # What only tells needs no build.
+    *" --list "* | *" --help "* | *" -h "*) NEGKIT_BENCH_BIN=${NEGKIT_BENCH_BIN:-$target/release} ;;
+esac
 if [ -z "${NEGKIT_BENCH_BIN:-}" ]; then
     cargo build --release --package negkit-cli --bin negkit
     cargo build --release --package negkit-parity --example candle_peer --example bench_chart

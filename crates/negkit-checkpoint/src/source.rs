@@ -47,6 +47,20 @@ impl Bytes {
         })
     }
 
+    /// Gives the memory of pages of a mapped file back, for what was in them is kept elsewhere now: a
+    /// model in f32 would else stand in memory twice, in its file's pages and as the kernels take it.
+    /// The system's cache keeps the file, and whoever reads these bytes again gets them from there.
+    pub(crate) fn release(&self) {
+        /// Bytes below which the call costs more than it is worth.
+        const WORTH: usize = 1 << 18;
+        #[cfg(unix)]
+        if let Backing::Mapped(map) = &*self.backing
+            && self.range.len() >= WORTH
+        {
+            drop_pages(map, self.range.clone());
+        }
+    }
+
     /// Whether both look at the same file or buffer, at the same place.
     pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.backing, &other.backing) && self.range == other.range
@@ -155,6 +169,19 @@ pub(crate) fn hash_from_start(file: &mut File) -> std::io::Result<String> {
     read_digest(file, Sha256::new())
 }
 
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn drop_pages(map: &memmap2::Mmap, range: Range<usize>) {
+    use memmap2::UncheckedAdvice;
+    // SAFETY: `range` is within the map, as that of all `Bytes`. The map is shared with its file and
+    // never written to: a page that was dropped is the same page of the file again at its next read, by
+    // whatever thread, so that no borrowed byte changes.
+    let dropped =
+        unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+    // Advice that is not taken costs memory and nothing else.
+    drop(dropped);
+}
+
 #[allow(unsafe_code)]
 fn map(file: &File) -> std::io::Result<Bytes> {
     // SAFETY: the map is read-only and private to this process. What the type system cannot rule
@@ -166,4 +193,39 @@ fn map(file: &File) -> std::io::Result<Bytes> {
         backing: Arc::new(Backing::Mapped(map)),
         range,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    /// KiB of a mapped file that are in this process's memory.
+    #[cfg(target_os = "linux")]
+    fn resident(path: &Path) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines();
+        lines.find(|line| line.ends_with(path.to_str().unwrap()));
+        let line = lines.find(|line| line.starts_with("Rss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn released_pages_leave_memory_and_come_back_with_what_they_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        let written: Vec<u8> = (0..1 << 22).map(|i: u32| (i >> 8) as u8).collect();
+        std::fs::write(&path, &written).unwrap();
+        let (_source, bytes) = SourceFile::open(&path).unwrap();
+        assert_eq!(*bytes, written[..]);
+        assert!(resident(&path) >= 4096, "{} KiB", resident(&path));
+        // Neither end is at the border of a page.
+        let middle = bytes.slice(1000..3_000_001).unwrap();
+        middle.release();
+        let left = resident(&path);
+        assert!(left <= 4096 - 2_999_001 / 1024 + 8, "{left} KiB");
+        assert_eq!(*bytes, written[..]);
+    }
 }

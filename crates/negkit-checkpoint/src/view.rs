@@ -269,7 +269,8 @@ impl TensorView {
         view
     }
 
-    /// Reads the tensor, row-major, as `dtype` on `device`.
+    /// Reads the tensor, row-major, as `dtype` on `device`. The file's own pages leave memory after
+    /// that.
     ///
     /// # Errors
     /// When candle has no conversion between the two types, or the device refuses.
@@ -283,6 +284,7 @@ impl TensorView {
             }
         };
         let tensor = self.decode(bytes, dtype)?;
+        self.storage.release();
         tensor.to_dtype(dtype)?.to_device(device)
     }
 
