@@ -5,8 +5,13 @@
 //! `columns W^T`, the gradient of the weight is `grad^T columns`, and that of the input is
 //! `grad W` with every row added back to the pixels that it came from.
 //!
-//! Products in bf16 have no columns in memory: they are packed from the pixels themselves, tap by tap,
-//! and the input's gradient gathers, for every pixel and tap, the one output pixel that saw it.
+//! Where the same is a product with weights that stay, as in inference, it is left to [`layer`], which
+//! never writes columns to memory: the convolution itself, and the gradient of the input of one with
+//! stride 1, which is a convolution of `grad` by the kernel turned round. Packing weights for a single
+//! product costs little, for every weight is used at all pixels of all pictures.
+//!
+//! Products in bf16 have no columns in memory either: they are packed from the pixels themselves, tap by
+//! tap, and the input's gradient gathers, for every pixel and tap, the one output pixel that saw it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};
@@ -15,10 +20,13 @@ use rayon::prelude::*;
 use super::linear::column_sums;
 use super::scratch::Scratch;
 use super::{TASK, View, gradient, output, rows_a_task, values};
-use crate::isa::arch;
+use crate::isa::{Isa, arch};
+use crate::layer::{Finish, Rows, layer};
 use crate::product::{
     Matrix, MatrixMut, Output, Part, Pixel, Products, Threads, multiply, multiply_parts,
 };
+use crate::weights::{Order, Precision, Weights};
+use crate::windows::{Sliding, Windows};
 
 /// See `negkit_nn::ops::conv2d`.
 pub fn conv2d(
@@ -102,6 +110,46 @@ impl Geometry {
         self.to[0] * self.to[1]
     }
 
+    fn sliding(&self) -> Sliding {
+        Sliding {
+            picture: self.from,
+            resized: self.from,
+            kernel: self.kernel,
+            stride: self.stride,
+            before: self.padding,
+            after: self.padding,
+        }
+    }
+
+    /// The convolution of the result's gradient that gives the input's, if it is one.
+    fn back(&self) -> Option<Sliding> {
+        let [height, width] = self.kernel;
+        let border = height.checked_sub(self.padding + 1)?;
+        (self.stride == 1 && height == width).then_some(Sliding {
+            picture: self.to,
+            resized: self.to,
+            kernel: self.kernel,
+            stride: 1,
+            before: border,
+            after: border,
+        })
+    }
+
+    /// `weight` `[output, input, taps]` as the `[input, output, taps]` of [`Self::back`], taps from the
+    /// last to the first.
+    fn turned(&self, weight: &[f32]) -> Vec<f32> {
+        let taps = self.taps();
+        let mut turned = vec![0.; weight.len()];
+        for (i, from) in weight.chunks_exact(taps).enumerate() {
+            let (output, input) = (i / self.input, i % self.input);
+            let to = &mut turned[(input * self.output + output) * taps..][..taps];
+            for (to, from) in to.iter_mut().zip(from.iter().rev()) {
+                *to = *from;
+            }
+        }
+        turned
+    }
+
     /// Rows of columns that are made at a time: what fits into the processor's cache, more or less.
     fn rows_at_a_time(&self) -> usize {
         const VALUES: usize = 1 << 21;
@@ -156,24 +204,6 @@ impl Geometry {
         let taps = (0..self.taps()).into_par_iter();
         let list = |tap| (0..pixels).map(|pixel| at(pixel, tap).into()).collect();
         taps.map(list).collect()
-    }
-
-    /// Fills the columns of the output pixels from `first` on, from `pixels` `[n, h, w, input]`.
-    fn fill_columns(&self, pixels: &[f32], first: usize, columns: &mut [f32]) {
-        let (row, input) = (self.row(), self.input);
-        let rows = rows_a_task(row);
-        let tasks = columns.par_chunks_mut(rows * row).enumerate();
-        tasks.for_each(|(task, columns)| {
-            for (i, columns) in columns.chunks_exact_mut(row).enumerate() {
-                let pixel = first + task * rows + i;
-                for (tap, to) in columns.chunks_exact_mut(input).enumerate() {
-                    match self.source(pixel, tap) {
-                        Some(at) => to.copy_from_slice(&pixels[at * input..][..input]),
-                        None => to.fill(0.),
-                    }
-                }
-            }
-        });
     }
 
     /// Adds the columns of the output pixels from `first` on to the pixels that they came from.
@@ -310,47 +340,25 @@ impl Conv2d {
             )
         }
         let pixels = transposed(x, g.input, g.pixels_from());
+        let shape = [g.batch, g.output, g.to[0], g.to[1]];
+        if !self.products.rounded() {
+            let weights = [g.output, g.input, g.taps()];
+            let y = product(&pixels, g.input, g.sliding(), weight, weights, bias)?;
+            let y = transpose(&y, g.pixels_to(), g.output, None);
+            return output(y, shape.as_slice());
+        }
         let kernels = transposed(weight, g.input, g.taps());
         let mut y = Scratch::take(g.batch * g.pixels_to() * g.output);
-        if self.products.rounded() {
-            gather(
-                (&pixels, &g.sources(), g.input),
-                |tap| {
-                    let kernel = &kernels[tap * g.input..];
-                    Matrix::new(kernel, [g.output, g.input], [g.row(), 1])
-                },
-                (&mut y, g.output),
-            )?;
-        } else {
-            self.by_columns(&g, &pixels, &kernels, &mut y)?;
-        }
+        gather(
+            (&pixels, &g.sources(), g.input),
+            |tap| {
+                let kernel = &kernels[tap * g.input..];
+                Matrix::new(kernel, [g.output, g.input], [g.row(), 1])
+            },
+            (&mut y, g.output),
+        )?;
         let y = transpose(&y, g.pixels_to(), g.output, bias);
-        output(y, [g.batch, g.output, g.to[0], g.to[1]].as_slice())
-    }
-
-    /// `y` `[n, h', w', output]` in f32.
-    fn by_columns(
-        &self,
-        g: &Geometry,
-        pixels: &[f32],
-        kernels: &[f32],
-        y: &mut [f32],
-    ) -> Result<()> {
-        let kernels = Matrix::dense(kernels, g.output, g.row())?.t();
-        let mut columns = Scratch::take(self.columns(g));
-        let at_a_time = g.rows_at_a_time();
-        for (i, y) in y.chunks_mut(at_a_time * g.output).enumerate() {
-            let rows = y.len() / g.output;
-            let columns = &mut columns[..rows * g.row()];
-            g.fill_columns(pixels, i * at_a_time, columns);
-            self.multiply(
-                Matrix::dense(columns, rows, g.row())?,
-                kernels,
-                MatrixMut::dense(y, rows, g.output)?,
-                Output::Set,
-            )?;
-        }
-        Ok(())
+        output(y, shape.as_slice())
     }
 
     /// Values of the columns that are made at a time.
@@ -391,7 +399,16 @@ impl Conv2d {
     /// The gradient of the input; `upper` `[n, h', w', output]` is that of the result.
     fn of_input(&self, g: &Geometry, weight: &Tensor, upper: &[f32]) -> Result<Vec<f32>> {
         let view = View::of(weight);
-        let kernels = transposed(view.values("conv2d")?, g.input, g.taps());
+        let weight = view.values("conv2d")?;
+        if !self.products.rounded()
+            && let Some(sliding) = g.back()
+        {
+            let turned = g.turned(weight);
+            let weights = [g.input, g.output, g.taps()];
+            let pixels = product(upper, g.output, sliding, &turned, weights, None)?;
+            return Ok(transpose(&pixels, g.pixels_from(), g.input, None));
+        }
+        let kernels = transposed(weight, g.input, g.taps());
         let mut pixels = Scratch::take(g.batch * g.pixels_from() * g.input);
         if self.products.rounded() {
             gather(
@@ -439,12 +456,13 @@ impl Conv2d {
             multiply_parts(&[upper.into()], &columns, &[rows], &sizes, to)?;
             return Ok(transpose(&kernels, g.taps(), g.input, None));
         }
+        let windows = Windows::new(&pixels, g.input, g.sliding())?;
         let mut columns = Scratch::take(self.columns(g));
         let at_a_time = g.rows_at_a_time();
         for (i, upper) in upper.chunks(at_a_time * g.output).enumerate() {
             let rows = upper.len() / g.output;
             let columns = &mut columns[..rows * g.row()];
-            g.fill_columns(&pixels, i * at_a_time, columns);
+            fill_columns(&windows, i * at_a_time, columns);
             self.multiply(
                 Matrix::dense(upper, rows, g.output)?.t(),
                 Matrix::dense(columns, rows, g.row())?,
@@ -454,6 +472,44 @@ impl Conv2d {
         }
         Ok(transpose(&kernels, g.taps(), g.input, None))
     }
+}
+
+/// Fills the columns of the output pixels from `first` on.
+fn fill_columns(windows: &Windows<f32>, first: usize, columns: &mut [f32]) {
+    let row = windows.steps();
+    let rows = rows_a_task(row);
+    let tasks = columns.par_chunks_mut(rows * row).enumerate();
+    tasks.for_each(|(task, columns)| {
+        for (i, columns) in columns.chunks_exact_mut(row).enumerate() {
+            windows.visit(first + task * rows + i, 0, row, |at, count, run| {
+                let to = &mut columns[at..][..count];
+                match run {
+                    Some(run) => to.copy_from_slice(run),
+                    None => to.fill(0.),
+                }
+            });
+        }
+    });
+}
+
+/// The convolution of `pixels` `[n, h, w, channels]` by `weight`, whose sizes are `[output, input,
+/// taps]`: `[n, h', w', output]`.
+fn product(
+    pixels: &[f32],
+    channels: usize,
+    sliding: Sliding,
+    weight: &[f32],
+    sizes: [usize; 3],
+    bias: Option<&[f32]>,
+) -> Result<Vec<f32>> {
+    let isa = Isa::current();
+    let weights = Weights::pack_taps(weight, sizes, Order::Plain, Precision::F32, isa)?;
+    let windows = Windows::new(pixels, channels, sliding)?;
+    let finish = Finish {
+        bias,
+        ..Finish::default()
+    };
+    layer(&windows, &weights, finish)
 }
 
 /// For every row of `to` (of that width), the sum over all taps of the pixel that the tap's list names
