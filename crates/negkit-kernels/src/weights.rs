@@ -198,16 +198,21 @@ impl<T: Element> Source<'_, T> {
         convert: impl Fn(T) -> N,
     ) {
         let (steps, width) = (self.inputs * self.taps, self.format.columns);
-        for column in 0..width.min(self.columns - panel * width) {
-            let source = self.order.source(self.columns, panel * width + column);
-            let row = &self.weight[source * steps..][..steps];
-            let (mut tap, mut input) = (first / self.inputs, first % self.inputs);
-            for step in 0..count {
-                to[self.format.place(step, column)] = convert(row[input * self.taps + tap]);
-                input += 1;
-                if input == self.inputs {
-                    (tap, input) = (tap + 1, 0);
-                }
+        let columns = panel * width..self.columns.min((panel + 1) * width);
+        let rows: Vec<&[T]> = columns
+            .map(|column| self.order.source(self.columns, column))
+            .map(|source| &self.weight[source * steps..][..steps])
+            .collect();
+        // Step by step, for what is written then lies side by side.
+        let (mut tap, mut input) = (first / self.inputs, first % self.inputs);
+        for step in 0..count {
+            let at = input * self.taps + tap;
+            for (column, row) in rows.iter().enumerate() {
+                to[self.format.place(step, column)] = convert(row[at]);
+            }
+            input += 1;
+            if input == self.inputs {
+                (tap, input) = (tap + 1, 0);
             }
         }
     }
