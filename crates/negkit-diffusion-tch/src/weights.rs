@@ -47,7 +47,7 @@ pub(crate) fn load<M>(
             return Err(TchEngineError::Missing {
                 model,
                 name,
-                origin: files.origin(),
+                origin: files.origin().to_owned(),
             });
         }
         let weights = to_tch(&files.load(&name, DType::F32, &Device::Cpu)?)?;
@@ -67,7 +67,7 @@ pub(crate) fn load<M>(
     if let Some(first) = unused.first() {
         return Err(TchEngineError::Unused {
             model,
-            origin: files.origin(),
+            origin: files.origin().to_owned(),
             count: unused.len(),
             first: first.clone(),
         });

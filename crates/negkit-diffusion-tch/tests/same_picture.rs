@@ -13,7 +13,7 @@ use negkit_diffusion::savings::DeepCache;
 use negkit_diffusion::scheduler::SchedulerKind;
 use negkit_diffusion::{
     GeneratedPicture, OpenPipeline, PictureRequest, PipelineFiles, PipelineOptions,
-    SamplingSettings, Savings, StableDiffusion,
+    SamplingSettings, Savings, StableDiffusion, StepProgress,
 };
 use negkit_diffusion_tch::TchStableDiffusion;
 use negkit_nn::Compute;
@@ -81,7 +81,7 @@ fn same_pictures(folder: &Path, settings: &SamplingSettings, kinds: &[SchedulerK
             scheduler: Some(kind),
             ..settings.clone()
         };
-        let on_step = &mut |_: &_| ControlFlow::Continue(());
+        let on_step = &mut |_: &StepProgress<'_>| ControlFlow::Continue(());
         let found = theirs
             .generate(&requests, &settings, None, on_step)
             .unwrap();
@@ -128,7 +128,7 @@ fn the_same_seed_gives_the_same_picture_at_full_size() {
 fn what_this_engine_has_not_is_an_error() {
     let model = TchStableDiffusion::from_files(&open(&small()), None).unwrap();
     let fail = |settings: SamplingSettings| {
-        let on_step = &mut |_: &_| ControlFlow::Continue(());
+        let on_step = &mut |_: &StepProgress<'_>| ControlFlow::Continue(());
         let made = model.generate(&requests(), &settings, None, on_step);
         made.unwrap_err().to_string()
     };
