@@ -51,13 +51,15 @@ impl Bytes {
     /// model in f32 would else stand in memory twice, in its file's pages and as the kernels take it.
     /// The system's cache keeps the file, and whoever reads these bytes again gets them from there.
     pub(crate) fn release(&self) {
-        /// Bytes below which the call costs more than it is worth.
-        const WORTH: usize = 1 << 18;
         #[cfg(unix)]
-        if let Backing::Mapped(map) = &*self.backing
-            && self.range.len() >= WORTH
         {
-            drop_pages(map, self.range.clone());
+            /// Bytes below which the call costs more than it is worth.
+            const WORTH: usize = 1 << 18;
+            if let Backing::Mapped(map) = &*self.backing
+                && self.range.len() >= WORTH
+            {
+                drop_pages(map, self.range.clone());
+            }
         }
     }
 
@@ -184,7 +186,7 @@ fn drop_pages(map: &memmap2::Mmap, range: Range<usize>) {
 
 #[allow(unsafe_code)]
 fn map(file: &File) -> std::io::Result<Bytes> {
-    // SAFETY: the map is read-only and private to this process. What the type system cannot rule
+    // SAFETY: the map is read-only. What the type system cannot rule
     // out is another process truncating or rewriting the file meanwhile, as with every reader of
     // memory-mapped weights; weight files are replaced by renaming, never in place.
     let map = unsafe { memmap2::MmapOptions::new().map(file)? };
@@ -199,7 +201,11 @@ fn map(file: &File) -> std::io::Result<Bytes> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+    use candle_core::{DType, Device};
+
     use super::*;
+    use crate::element::ElementType;
+    use crate::view::TensorView;
 
     /// KiB of a mapped file that are in this process's memory.
     #[cfg(target_os = "linux")]
@@ -213,7 +219,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn released_pages_leave_memory_and_come_back_with_what_they_held() {
+    fn what_was_loaded_leaves_memory_and_comes_back_with_what_it_held() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights");
         let written: Vec<u8> = (0..1 << 22).map(|i: u32| (i >> 8) as u8).collect();
@@ -223,7 +229,8 @@ mod tests {
         assert!(resident(&path) >= 4096, "{} KiB", resident(&path));
         // Neither end is at the border of a page.
         let middle = bytes.slice(1000..3_000_001).unwrap();
-        middle.release();
+        let view = TensorView::contiguous(middle, ElementType::U8, vec![2_999_001]).unwrap();
+        view.load(DType::U8, &Device::Cpu).unwrap();
         let left = resident(&path);
         assert!(left <= 4096 - 2_999_001 / 1024 + 8, "{left} KiB");
         assert_eq!(*bytes, written[..]);
