@@ -17,10 +17,10 @@ use negkit_nn::{Params, Products, TensorFactory};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: usize = 64;
-const LATENT_CHANNELS: usize = 12;
-const SIDE: usize = 8;
+const LATENT_CHANNELS: usize = 4;
+const SIDE: usize = 16;
 const CONTEXT: usize = 32;
-const TEXT_WIDTH: usize = 192;
+const TEXT_WIDTH: usize = 128;
 
 /// Random variables.
 struct Variables {
@@ -45,13 +45,21 @@ fn config() -> UNetConfig {
     UNetConfig {
         in_channels: LATENT_CHANNELS,
         out_channels: LATENT_CHANNELS,
-        block_out_channels: vec![160, 320],
-        down_block_types: vec![DownBlockType::CrossAttn; 2],
-        up_block_types: vec![UpBlockType::CrossAttn; 2],
+        block_out_channels: vec![48, 96, 160],
+        down_block_types: vec![
+            DownBlockType::Plain,
+            DownBlockType::CrossAttn,
+            DownBlockType::CrossAttn,
+        ],
+        up_block_types: vec![
+            UpBlockType::CrossAttn,
+            UpBlockType::CrossAttn,
+            UpBlockType::Plain,
+        ],
         layers_per_block: 2,
         norm_num_groups: 16,
         cross_attention_dim: TEXT_WIDTH,
-        attention_head_dim: PerBlock::One(5),
+        attention_head_dim: PerBlock::Each(vec![2, 2, 4]),
         ..UNetConfig::default()
     }
 }
