@@ -231,6 +231,14 @@ fn unet_peer_config(config: &UNetConfig) -> Result<UNet2DConditionModelConfig, T
         mirrored.map(same).all(|same| same),
         "a UNet whose way up does not mirror its way down",
     )?;
+    // Its transformers norm in 32 groups, whatever they are told, and every middle block has one.
+    require(
+        config.norm_num_groups == 32,
+        &format!(
+            "transformers that norm in {} groups, only such of 32",
+            config.norm_num_groups
+        ),
+    )?;
     let heads = config.heads();
     let channels = config.block_out_channels.iter().zip(&heads);
     let blocks = channels

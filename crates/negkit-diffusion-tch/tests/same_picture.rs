@@ -8,22 +8,54 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use negkit_diffusion::savings::DeepCache;
 use negkit_diffusion::scheduler::SchedulerKind;
+use negkit_diffusion::unet::{UNet, UNetConfig};
 use negkit_diffusion::{
     GeneratedPicture, OpenPipeline, PictureRequest, PipelineFiles, PipelineOptions,
     SamplingSettings, Savings, StableDiffusion, StepProgress,
 };
 use negkit_diffusion_tch::TchStableDiffusion;
 use negkit_nn::Compute;
+use negkit_train::ParamStore;
+use tempfile::TempDir;
 
 const LATENTS: f32 = 1e-3;
 const PICTURE: f32 = 2. / 255.;
 
-/// The small pipeline with random weights of the parity fixtures.
-fn small() -> PathBuf {
+/// The small pipeline with random weights of the parity fixtures. Its UNet norms in 2 groups.
+fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../eval/parity/fixtures/models/weights/sd")
+}
+
+/// The same pipeline with another UNet, which norms in 32 groups as Stable Diffusion's does. Its
+/// weights are drawn when it is written: both engines read the same file.
+fn small() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for part in ["scheduler", "text_encoder", "tokenizer", "vae"] {
+        let (from, to) = (fixture().join(part), folder.path().join(part));
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let index = "model_index.json";
+    std::fs::copy(fixture().join(index), folder.path().join(index)).unwrap();
+    let config = UNetConfig {
+        block_out_channels: vec![32, 32, 64, 64],
+        norm_num_groups: 32,
+        ..open(&fixture()).unet_config().clone()
+    };
+    let unet = folder.path().join("unet");
+    std::fs::create_dir(&unet).unwrap();
+    std::fs::write(unet.join("config.json"), config.to_json().unwrap()).unwrap();
+    let store = ParamStore::random(7, &Device::Cpu);
+    UNet::load(&store.params(), &config).unwrap();
+    let weights = unet.join("diffusion_pytorch_model.safetensors");
+    store.save(&weights, DType::F32).unwrap();
+    folder
 }
 
 fn open(folder: &Path) -> PipelineFiles {
@@ -107,7 +139,7 @@ fn the_same_seed_gives_the_same_picture() {
         SchedulerKind::Ddim,
         SchedulerKind::EulerAncestral,
     ];
-    same_pictures(&small(), &settings, &kinds);
+    same_pictures(small().path(), &settings, &kinds);
 }
 
 /// `NEGKIT_TCH_MODEL` names a pipeline at full size, such as the one that `eval/bench` makes.
@@ -126,7 +158,8 @@ fn the_same_seed_gives_the_same_picture_at_full_size() {
 
 #[test]
 fn what_this_engine_has_not_is_an_error() {
-    let model = TchStableDiffusion::from_files(&open(&small()), None).unwrap();
+    let folder = small();
+    let model = TchStableDiffusion::from_files(&open(folder.path()), None).unwrap();
     let fail = |settings: SamplingSettings| {
         let on_step = &mut |_: &StepProgress<'_>| ControlFlow::Continue(());
         let made = model.generate(&requests(), &settings, None, on_step);
@@ -148,4 +181,11 @@ fn what_this_engine_has_not_is_an_error() {
         ..SamplingSettings::default()
     });
     assert!(saving.contains("deep cache"), "{saving}");
+}
+
+#[test]
+fn a_unet_whose_transformers_norm_in_other_groups_is_refused() {
+    let refused = TchStableDiffusion::from_files(&open(&fixture()), None);
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("2 groups, only such of 32"), "{message}");
 }
