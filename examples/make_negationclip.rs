@@ -33,6 +33,7 @@ use negkit_finetune::{FineTuneSettings, Job, Precision, ScheduleKind, Split, fin
 use negkit_metrics::{Bootstrap, IouCurve};
 use negkit_mini::recipe;
 use negkit_stats::{Input, Survey, WordList, find};
+use negkit_train::start_over_to_train;
 use negkit_world::datasets::{Counts, write_all};
 use negkit_world::language::{referring_expressions, referring_scene};
 use negkit_world::render;
@@ -76,6 +77,7 @@ const SCENE: u64 = 115;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    start_over_to_train();
     let models = Models::new(Hub::new(HubConfig::from_env())?, recipe::compute());
     let chosen = models.choose(None, mini::STABLE_DIFFUSION)?;
     let small = chosen.mini().context("the small models are not there")?;

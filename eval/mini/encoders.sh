@@ -17,9 +17,6 @@ out=${1:-out/mini-encoders}
 seeds=${2:-1,2,3}
 mkdir -p "$out"
 
-# As eval/mini/train.sh has it.
-export MIMALLOC_PURGE_DELAY=-1 CANDLE_NUM_THREADS=1
-
 cargo build --release --package negkit-cli --bin negkit
 "${CARGO_TARGET_DIR:-target}/release/negkit" mini encoders --out "$out" --seeds "$seeds" \
     2>&1 | tee -a "$out/encoders.log"

@@ -21,10 +21,6 @@ weights=${2:-weights/mini}
 results=${3:-eval/results/mini}
 mkdir -p "$run"
 
-# Freed memory is wanted again at the next step, and giving it back in between costs a third of the
-# time. candle's threads for elementwise work would wait for each other beside the kernels' own.
-export MIMALLOC_PURGE_DELAY=-1 CANDLE_NUM_THREADS=1
-
 step() {
     printf '%s  negkit %s\n' "$(date -u '+%Y-%m-%d %H:%M:%S')" "$*"
     "${CARGO_TARGET_DIR:-target}/release/negkit" "$@"

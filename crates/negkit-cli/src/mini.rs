@@ -11,6 +11,7 @@ use negkit_mini::quality::{self, HeldOut, Painting, QualityOptions, Section};
 use negkit_mini::recipe;
 use negkit_mini::train::World;
 use negkit_mini::{Workshop, ask, detect, paint, segment, train};
+use negkit_train::start_over_to_train;
 
 /// Train the small models of `weights/mini` and measure what they can do.
 #[derive(Subcommand)]
@@ -235,8 +236,14 @@ enum Stage {
 
 pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
     match command {
-        MiniCommand::Train(args) => run_training(args),
-        MiniCommand::Encoders(args) => run_encoders(args),
+        MiniCommand::Train(args) => {
+            start_over_to_train();
+            run_training(args)
+        }
+        MiniCommand::Encoders(args) => {
+            start_over_to_train();
+            run_encoders(args)
+        }
         MiniCommand::Export(args) => run_export(args),
         MiniCommand::Verify(args) => {
             let files = export::verify(&args.weights)?;

@@ -13,7 +13,7 @@ use negkit_finetune::{
     Cost, CostOptions, FineTuneSettings, Job, Method, Outcome, Precision, ScheduleKind, Split,
     fine_tune, measure_cost,
 };
-use negkit_train::{Decay, Keep};
+use negkit_train::{Decay, Keep, start_over_to_train};
 
 use crate::args::{HubArgs, print_json};
 
@@ -325,7 +325,10 @@ impl RecipeArgs {
 /// Runs the command.
 pub fn run(command: &TrainCommand) -> anyhow::Result<()> {
     match command {
-        TrainCommand::Negation(args) => run_negation(args),
+        TrainCommand::Negation(args) => {
+            start_over_to_train();
+            run_negation(args)
+        }
         TrainCommand::Cost(args) => run_cost(args),
     }
 }

@@ -20,6 +20,7 @@
 mod atomic;
 mod checkpoint;
 mod curves;
+mod environment;
 mod error;
 mod export;
 mod gradients;
@@ -35,6 +36,7 @@ pub mod tasks;
 mod tokenizer;
 mod trainer;
 
+pub use environment::start_over_to_train;
 pub use error::TrainError;
 pub use export::{
     export_clip, export_clip_as, export_openai, export_projected_text_encoder, export_text_encoder,

@@ -4,5 +4,6 @@
 mod answers;
 mod clip;
 mod engines;
+mod environment;
 mod fine_tuning;
 mod training;
