@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use negkit_diffusion::vae::{Vae, VaeTiling};
-use negkit_nn::{AttentionBudget, Compute, Products};
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa};
 use negkit_train::{ParamStore, TrainError, train};
@@ -16,6 +14,7 @@ use rand_distr::{Distribution, StandardNormal};
 use serde_json::{Value, json};
 
 use crate::MiniError;
+use crate::autoencoder::Autoencoder;
 use crate::detect::cell_labels;
 use crate::gallery::{Gallery, Normalisation, draw};
 use crate::recipe::{self, SEED};
@@ -25,8 +24,7 @@ use crate::train::World;
 /// What is done to pictures so that a model reads painted ones as it reads drawn ones: noise, blur,
 /// shifts of colour, and the way through the autoencoder with noise on the latents.
 pub struct Wear {
-    vae: Vae,
-    scaling_factor: f64,
+    autoencoder: Autoencoder,
 }
 
 impl Wear {
@@ -35,17 +33,8 @@ impl Wear {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(vae: &Path) -> Result<Self, MiniError> {
-        let (tensors, config) = negkit_diffusion::open_vae_folder(vae).map_err(MiniError::other)?;
-        let vae = negkit_diffusion::load_vae(
-            tensors,
-            &config,
-            &Compute::cpu().with_products(Products::Bf16),
-            AttentionBudget::default(),
-        )
-        .map_err(MiniError::other)?;
         Ok(Self {
-            vae,
-            scaling_factor: config.scaling_factor,
+            autoencoder: Autoencoder::open(vae)?,
         })
     }
 
@@ -61,14 +50,9 @@ impl Wear {
             pictures.narrow(0, 0, through)?,
             pictures.narrow(0, through, count - through)?,
         );
-        let latents = self.vae.encode(&first)?.mean;
-        // The scale on which the UNet's errors are: latents of unit variance.
-        let strength = rng.random_range(0. ..0.25) / self.scaling_factor;
-        let noise = normal(latents.elem_count(), rng);
-        let noise = Tensor::from_vec(noise, latents.shape(), latents.device())?;
-        let first = self
-            .vae
-            .decode(&(latents + (noise * strength)?)?, VaeTiling::Off)?;
+        let strength = rng.random_range(0. ..0.25);
+        let autoencoder = &self.autoencoder;
+        let first = autoencoder.through_noise(&first, strength, |count| normal(count, rng))?;
         let all = Tensor::cat(&[&first, &rest], 0)?;
         let mut values = all.flatten_all()?.to_vec1::<f32>()?;
         let plane = height * width;

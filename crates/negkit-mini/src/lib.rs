@@ -16,6 +16,7 @@
 #![deny(missing_docs)]
 
 pub mod ask;
+pub mod autoencoder;
 pub mod detect;
 mod error;
 pub mod export;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use negkit_nn::{AttentionBudget, Compute, Products};
+use negkit_nn::{Compute, Products};
 use negkit_text::ClipTextEncoder;
 use negkit_train::tasks::diffusion::{
     CaptionedLatents, DiffusionTask, PipelineParts, export_pipeline, unet_init, zero_snr_schedule,
@@ -16,6 +16,7 @@ use negkit_world::language;
 use rand::Rng;
 use serde_json::json;
 
+use crate::autoencoder::Autoencoder;
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, LATENT_CHANNELS, SEED};
 use crate::stage::Workshop;
@@ -92,23 +93,16 @@ fn latents<'a>(
     const NAMES: [&str; 2] = ["training", "validation"];
     let galleries = [&world.train, &world.validation];
     let folder = shop.stage("latents", &json!({}), &["pictures", "vae"], |folder| {
-        let (tensors, config) = negkit_diffusion::open_vae_folder(&shop.path("vae").join("export"))
-            .map_err(MiniError::other)?;
-        let vae = negkit_diffusion::load_vae(
-            tensors,
-            &config,
-            &Compute::cpu().with_products(Products::Bf16),
-            AttentionBudget::default(),
-        )
-        .map_err(MiniError::other)?;
+        let autoencoder = Autoencoder::open(&shop.path("vae").join("export"))?;
         for (name, gallery) in NAMES.into_iter().zip(galleries) {
             let bar = progress::bar(gallery.len() as u64, "latents");
-            let mut values = encode_pictures(&vae, &gallery, (16, &Device::Cpu), |done| {
-                bar.set_position(done as u64);
-            })?;
+            let mut values =
+                encode_pictures(&autoencoder.vae, &gallery, (16, &Device::Cpu), |done| {
+                    bar.set_position(done as u64);
+                })?;
             bar.finish_and_clear();
             for value in &mut values {
-                *value *= config.scaling_factor as f32;
+                *value *= autoencoder.scaling_factor as f32;
             }
             let count = values.len();
             let tensor = Tensor::from_vec(values, count, &Device::Cpu)?;
@@ -117,7 +111,7 @@ fn latents<'a>(
         }
         Ok(())
     })?;
-    let side = recipe::SIDE as usize / 8;
+    let side = recipe::SIDE as usize / recipe::LATENT_SCALE;
     let read = |name: &str, gallery: &'a Gallery| -> Result<GalleryLatents<'a>, MiniError> {
         let path = folder.join(format!("{name}.safetensors"));
         let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;

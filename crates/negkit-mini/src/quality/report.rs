@@ -484,6 +484,20 @@ fn write_vqa(
             "\nYes and no weighted alike: {balanced:.3}; who always says the same has 0.5."
         )?;
     }
+    if let Some(through) = &vqa.through_autoencoder {
+        writeln!(
+            out,
+            "\n### Through mini-sd's autoencoder\n\nThe same questions about the same pictures, after \
+             these were encoded and decoded again. What is lost here no UNet can paint.\n\n| questions \
+             | right | questions |\n|---|---|---|"
+        )?;
+        row(out, "all", Some(&through.accuracy))?;
+        for (kind, score) in &through.by_kind {
+            row(out, &format!("about {}", kind_name(*kind)), Some(score))?;
+        }
+        let there = through.where_there.as_ref();
+        row(out, "about existence, where it is there", there)?;
+    }
     writeln!(out, "\n### Checked by mini-detector\n")?;
     if vqa.agreement.is_none() && vqa.agreement_on_scenes.is_none() {
         return writeln!(out, "Not measured.\n");

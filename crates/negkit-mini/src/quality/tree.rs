@@ -13,6 +13,7 @@ use negkit_vqa::detector::MiniDetector;
 use negkit_vqa::mini::MiniVqa;
 use serde_json::Value;
 
+use crate::autoencoder::Autoencoder;
 use crate::export::{self, Layout, MODELS};
 use crate::{MiniError, recipe};
 
@@ -132,6 +133,11 @@ impl Tree {
     pub(super) fn vqa(&self) -> Result<MiniVqa, MiniError> {
         let folder = self.path("vqa", "every question")?;
         MiniVqa::load(folder, &recipe::compute()).map_err(MiniError::other)
+    }
+
+    /// mini-sd's autoencoder.
+    pub(super) fn vae(&self) -> Result<Autoencoder, MiniError> {
+        Autoencoder::open(&self.path("sd", "the autoencoder")?.join("vae"))
     }
 
     pub(super) fn detector(&self) -> Result<MiniDetector, MiniError> {

@@ -32,6 +32,9 @@ pub struct VqaQuality {
     pub yes_no: YesNo,
     /// Questions with other answers.
     pub open: Option<Score>,
+    /// Pictures that only went through mini-sd's autoencoder and back: what its UNet can reach at
+    /// most. None where there is no mini-sd.
+    pub through_autoencoder: Option<ThroughAutoencoder>,
     /// With mini-detector, on painted pictures. None where there is no mini-detector.
     pub agreement: Option<Checked>,
     /// With mini-detector, on drawn scenes.
@@ -49,6 +52,18 @@ pub struct YesNo {
     pub where_no: Option<Score>,
     /// Mean of these two: what says yes to everything has a half.
     pub balanced: Option<f64>,
+}
+
+/// The questions about pictures as [`VqaQuality::accuracy`], asked about the pictures that an
+/// autoencoder makes of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct ThroughAutoencoder {
+    /// Exact answers.
+    pub accuracy: Score,
+    /// The same, by what is asked for.
+    pub by_kind: BTreeMap<QuestionKind, Score>,
+    /// Questions whether something is there, where it is.
+    pub where_there: Option<Score>,
 }
 
 /// Two judges on the same pictures.
@@ -203,27 +218,66 @@ pub(super) fn measure(
     bench: &Bench,
 ) -> Result<Option<(VqaQuality, Option<DetectorQuality>)>, MiniError> {
     let scenes = bench.scenes(bench.counts.question_scenes);
-    let questions: Vec<Vec<language::Question>> = scenes
-        .iter()
-        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
-        .collect();
+    let questions = questions_about(&scenes);
     let settings = json!({
         "scenes": scenes.len(),
         "asked": digest_of_scenes(&scenes, &questions)?,
     });
     let judged = bench.part(Section::Vqa, "vqa-scenes", &["vqa"], settings, || {
-        judge(bench, &scenes, questions)
+        judge(bench, &pictures_of(&scenes), questions)
     })?;
     let Some(judged) = judged else {
         return Ok(None);
     };
     let mut quality = accuracy(bench, &judged)?;
+    quality.through_autoencoder = through_autoencoder(bench, &scenes)?;
     let on_scenes = sightings_on_scenes(bench, &scenes)?;
     let on_painted = sightings_on_painted(bench)?;
     quality.agreement = checked(bench, on_painted.as_deref())?;
     quality.agreement_on_scenes = checked(bench, on_scenes.as_deref())?;
     let detector = on_scenes.map(|found| detector_quality(bench, &found));
     Ok(Some((quality, detector.transpose()?.flatten())))
+}
+
+fn questions_about(scenes: &[Scene]) -> Vec<Vec<language::Question>> {
+    scenes
+        .iter()
+        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
+        .collect()
+}
+
+/// mini-vqa on what mini-sd's autoencoder makes of the scenes' pictures.
+fn through_autoencoder(
+    bench: &Bench,
+    scenes: &[Scene],
+) -> Result<Option<ThroughAutoencoder>, MiniError> {
+    let questions = questions_about(scenes);
+    let settings = json!({
+        "scenes": scenes.len(),
+        "asked": digest_of_scenes(scenes, &questions)?,
+    });
+    let models = ["vqa", "sd"];
+    let judged = bench.part(
+        Section::Vqa,
+        "vqa-through-autoencoder",
+        &models,
+        settings,
+        || {
+            let made = bench.tree.vae()?.there_and_back(&pictures_of(scenes))?;
+            judge(bench, &made, questions)
+        },
+    )?;
+    let Some(judged) = judged else {
+        return Ok(None);
+    };
+    let there = |judged: &Judged| judged.kind == QuestionKind::Existence && judged.right == "yes";
+    let accuracy = share_right(bench, &judged, &|_| true)?;
+    let accuracy = accuracy.ok_or_else(|| MiniError::other("no scene gave a question"))?;
+    Ok(Some(ThroughAutoencoder {
+        accuracy,
+        by_kind: right_by_kind(bench, &judged)?,
+        where_there: share_right(bench, &judged, &there)?,
+    }))
 }
 
 /// Both judges on test scenes.
@@ -278,17 +332,17 @@ fn sightings_on_painted(bench: &Bench) -> Result<Option<Vec<Vec<Sighting>>>, Min
     })
 }
 
-/// mini-vqa's answers to the questions about every scene.
+/// mini-vqa's answers to the questions about every picture.
 fn judge(
     bench: &Bench,
-    scenes: &[Scene],
+    pictures: &[RgbImage],
     questions: Vec<Vec<language::Question>>,
 ) -> Result<Vec<Vec<Judged>>, MiniError> {
     let texts: Vec<Vec<String>> = questions
         .iter()
         .map(|of_one| of_one.iter().map(|q| q.text.clone()).collect())
         .collect();
-    let answers = ask(&bench.tree.vqa()?, &pictures_of(scenes), &texts, "answered")?;
+    let answers = ask(&bench.tree.vqa()?, pictures, &texts, "answered")?;
     let pairs = questions.into_iter().zip(answers);
     Ok(pairs
         .map(|(questions, answers)| {
@@ -304,32 +358,46 @@ fn judge(
         .collect())
 }
 
-fn accuracy(bench: &Bench, judged: &[Vec<Judged>]) -> Result<VqaQuality, MiniError> {
-    let score = |of: &dyn Fn(&Judged) -> bool| -> Result<Option<Score>, MiniError> {
-        let clusters: Vec<Vec<f64>> = judged
-            .iter()
-            .map(|scene| {
-                let own = scene.iter().filter(|judged| of(judged));
-                own.map(|judged| as_number(judged.said == judged.right))
-                    .collect()
-            })
-            .collect();
-        bench.resampling.clustered(&clusters)
-    };
-    let closed = |judged: &Judged| ["yes", "no"].contains(&judged.right.as_str());
+/// The share of right answers to the questions that `of` picks; none where it picks none.
+fn share_right(
+    bench: &Bench,
+    judged: &[Vec<Judged>],
+    of: &dyn Fn(&Judged) -> bool,
+) -> Result<Option<Score>, MiniError> {
+    let clusters: Vec<Vec<f64>> = judged
+        .iter()
+        .map(|scene| {
+            let own = scene.iter().filter(|judged| of(judged));
+            own.map(|judged| as_number(judged.said == judged.right))
+                .collect()
+        })
+        .collect();
+    bench.resampling.clustered(&clusters)
+}
+
+fn right_by_kind(
+    bench: &Bench,
+    judged: &[Vec<Judged>],
+) -> Result<BTreeMap<QuestionKind, Score>, MiniError> {
     let mut by_kind = BTreeMap::new();
     for kind in judged.iter().flatten().map(|judged| judged.kind) {
         if let std::collections::btree_map::Entry::Vacant(entry) = by_kind.entry(kind)
-            && let Some(score) = score(&|judged| judged.kind == kind)?
+            && let Some(score) = share_right(bench, judged, &|judged| judged.kind == kind)?
         {
             entry.insert(score);
         }
     }
+    Ok(by_kind)
+}
+
+fn accuracy(bench: &Bench, judged: &[Vec<Judged>]) -> Result<VqaQuality, MiniError> {
+    let score = |of: &dyn Fn(&Judged) -> bool| share_right(bench, judged, of);
+    let closed = |judged: &Judged| ["yes", "no"].contains(&judged.right.as_str());
     let where_yes = score(&|judged| judged.right == "yes")?;
     let where_no = score(&|judged| judged.right == "no")?;
     Ok(VqaQuality {
         accuracy: score(&|_| true)?.ok_or_else(|| MiniError::other("no scene gave a question"))?,
-        by_kind,
+        by_kind: right_by_kind(bench, judged)?,
         yes_no: YesNo {
             accuracy: score(&closed)?,
             balanced: where_yes
@@ -339,6 +407,7 @@ fn accuracy(bench: &Bench, judged: &[Vec<Judged>]) -> Result<VqaQuality, MiniErr
             where_no,
         },
         open: score(&|judged| !closed(judged))?,
+        through_autoencoder: None,
         agreement: None,
         agreement_on_scenes: None,
     })
