@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use negkit_diffusion::vae::VaeTiling;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa};
 use negkit_train::{ParamStore, TrainError, train};
@@ -50,9 +51,16 @@ impl Wear {
             pictures.narrow(0, 0, through)?,
             pictures.narrow(0, through, count - through)?,
         );
-        let strength = rng.random_range(0. ..0.25);
-        let autoencoder = &self.autoencoder;
-        let first = autoencoder.through_noise(&first, strength, |count| normal(count, rng))?;
+        let Autoencoder {
+            vae,
+            scaling_factor,
+        } = &self.autoencoder;
+        let latents = vae.encode(&first)?.mean;
+        // The scale on which the UNet's errors are: latents of unit variance.
+        let strength = rng.random_range(0. ..0.25) / scaling_factor;
+        let noise = normal(latents.elem_count(), rng);
+        let noise = Tensor::from_vec(noise, latents.shape(), latents.device())?;
+        let first = vae.decode(&(latents + (noise * strength)?)?, VaeTiling::Off)?;
         let all = Tensor::cat(&[&first, &rest], 0)?;
         let mut values = all.flatten_all()?.to_vec1::<f32>()?;
         let plane = height * width;

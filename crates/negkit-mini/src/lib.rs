@@ -16,7 +16,7 @@
 #![deny(missing_docs)]
 
 pub mod ask;
-pub mod autoencoder;
+mod autoencoder;
 pub mod detect;
 mod error;
 pub mod export;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use negkit_nn::{Compute, Products};
 use negkit_text::ClipTextEncoder;
 use negkit_train::tasks::diffusion::{
     CaptionedLatents, DiffusionTask, PipelineParts, export_pipeline, unet_init, zero_snr_schedule,
@@ -111,7 +110,7 @@ fn latents<'a>(
         }
         Ok(())
     })?;
-    let side = recipe::SIDE as usize / recipe::LATENT_SCALE;
+    let side = recipe::SIDE as usize / recipe::vae_config().scale();
     let read = |name: &str, gallery: &'a Gallery| -> Result<GalleryLatents<'a>, MiniError> {
         let path = folder.join(format!("{name}.safetensors"));
         let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
@@ -145,8 +144,7 @@ pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     shop.stage("sd", &described, &["latents", "towers"], |folder| {
         // Its text tower is that of the finished mini-clip.
         let clip = shop.path("towers").join("export");
-        let text = ClipTextEncoder::load(&clip, &Compute::cpu().with_products(Products::Bf16))
-            .map_err(MiniError::other)?;
+        let text = ClipTextEncoder::load(&clip, &recipe::compute()).map_err(MiniError::other)?;
         let schedule = zero_snr_schedule()?;
         let store = ParamStore::random_with(SEED, &Device::Cpu, unet_init);
         let task = DiffusionTask::new(

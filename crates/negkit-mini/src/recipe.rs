@@ -29,8 +29,6 @@ pub fn compute() -> Compute {
 
 /// Side of the pictures, in pixels.
 pub const SIDE: u32 = 64;
-/// Pixels to a side of a latent.
-pub const LATENT_SCALE: usize = 8;
 /// Channels of the latents.
 pub const LATENT_CHANNELS: usize = 12;
 /// Seed of everything that is drawn and not said otherwise.
@@ -85,7 +83,7 @@ pub fn vision_config() -> ClipVisionConfig {
 /// Sizes of the UNet.
 pub fn unet_config() -> UNetConfig {
     UNetConfig {
-        sample_size: Some(SIDE as usize / LATENT_SCALE),
+        sample_size: Some(SIDE as usize / vae_config().scale()),
         in_channels: LATENT_CHANNELS,
         out_channels: LATENT_CHANNELS,
         down_block_types: vec![DownBlockType::CrossAttn; 2],

@@ -218,19 +218,32 @@ pub(super) fn measure(
     bench: &Bench,
 ) -> Result<Option<(VqaQuality, Option<DetectorQuality>)>, MiniError> {
     let scenes = bench.scenes(bench.counts.question_scenes);
-    let questions = questions_about(&scenes);
+    let questions: Vec<Vec<language::Question>> = scenes
+        .iter()
+        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
+        .collect();
     let settings = json!({
         "scenes": scenes.len(),
         "asked": digest_of_scenes(&scenes, &questions)?,
     });
-    let judged = bench.part(Section::Vqa, "vqa-scenes", &["vqa"], settings, || {
-        judge(bench, &pictures_of(&scenes), questions)
-    })?;
+    let judged = bench.part(
+        Section::Vqa,
+        "vqa-scenes",
+        &["vqa"],
+        settings.clone(),
+        || judge(bench, &pictures_of(&scenes), &questions),
+    )?;
     let Some(judged) = judged else {
         return Ok(None);
     };
     let mut quality = accuracy(bench, &judged)?;
-    quality.through_autoencoder = through_autoencoder(bench, &scenes)?;
+    let name = "vqa-through-autoencoder";
+    let through = bench.part(Section::Vqa, name, &["vqa", "sd"], settings, || {
+        let made = bench.tree.vae()?.there_and_back(&pictures_of(&scenes))?;
+        judge(bench, &made, &questions)
+    })?;
+    let through = through.map(|judged| through_autoencoder(bench, &judged));
+    quality.through_autoencoder = through.transpose()?;
     let on_scenes = sightings_on_scenes(bench, &scenes)?;
     let on_painted = sightings_on_painted(bench)?;
     quality.agreement = checked(bench, on_painted.as_deref())?;
@@ -239,45 +252,17 @@ pub(super) fn measure(
     Ok(Some((quality, detector.transpose()?.flatten())))
 }
 
-fn questions_about(scenes: &[Scene]) -> Vec<Vec<language::Question>> {
-    scenes
-        .iter()
-        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
-        .collect()
-}
-
-/// mini-vqa on what mini-sd's autoencoder makes of the scenes' pictures.
+/// Of answers about what mini-sd's autoencoder makes of the scenes' pictures.
 fn through_autoencoder(
     bench: &Bench,
-    scenes: &[Scene],
-) -> Result<Option<ThroughAutoencoder>, MiniError> {
-    let questions = questions_about(scenes);
-    let settings = json!({
-        "scenes": scenes.len(),
-        "asked": digest_of_scenes(scenes, &questions)?,
-    });
-    let models = ["vqa", "sd"];
-    let judged = bench.part(
-        Section::Vqa,
-        "vqa-through-autoencoder",
-        &models,
-        settings,
-        || {
-            let made = bench.tree.vae()?.there_and_back(&pictures_of(scenes))?;
-            judge(bench, &made, questions)
-        },
-    )?;
-    let Some(judged) = judged else {
-        return Ok(None);
-    };
+    judged: &[Vec<Judged>],
+) -> Result<ThroughAutoencoder, MiniError> {
     let there = |judged: &Judged| judged.kind == QuestionKind::Existence && judged.right == "yes";
-    let accuracy = share_right(bench, &judged, &|_| true)?;
-    let accuracy = accuracy.ok_or_else(|| MiniError::other("no scene gave a question"))?;
-    Ok(Some(ThroughAutoencoder {
-        accuracy,
-        by_kind: right_by_kind(bench, &judged)?,
-        where_there: share_right(bench, &judged, &there)?,
-    }))
+    Ok(ThroughAutoencoder {
+        accuracy: of_all(bench, judged)?,
+        by_kind: right_by_kind(bench, judged)?,
+        where_there: share_right(bench, judged, &there)?,
+    })
 }
 
 /// Both judges on test scenes.
@@ -336,21 +321,21 @@ fn sightings_on_painted(bench: &Bench) -> Result<Option<Vec<Vec<Sighting>>>, Min
 fn judge(
     bench: &Bench,
     pictures: &[RgbImage],
-    questions: Vec<Vec<language::Question>>,
+    questions: &[Vec<language::Question>],
 ) -> Result<Vec<Vec<Judged>>, MiniError> {
     let texts: Vec<Vec<String>> = questions
         .iter()
         .map(|of_one| of_one.iter().map(|q| q.text.clone()).collect())
         .collect();
     let answers = ask(&bench.tree.vqa()?, pictures, &texts, "answered")?;
-    let pairs = questions.into_iter().zip(answers);
+    let pairs = questions.iter().zip(answers);
     Ok(pairs
         .map(|(questions, answers)| {
-            let judged = questions.into_iter().zip(answers);
+            let judged = questions.iter().zip(answers);
             judged
                 .map(|(question, said)| Judged {
                     kind: question.kind,
-                    right: question.answer,
+                    right: question.answer.clone(),
                     said,
                 })
                 .collect()
@@ -375,6 +360,12 @@ fn share_right(
     bench.resampling.clustered(&clusters)
 }
 
+/// The share of right answers to all questions.
+fn of_all(bench: &Bench, judged: &[Vec<Judged>]) -> Result<Score, MiniError> {
+    let all = share_right(bench, judged, &|_| true)?;
+    all.ok_or_else(|| MiniError::other("no scene gave a question"))
+}
+
 fn right_by_kind(
     bench: &Bench,
     judged: &[Vec<Judged>],
@@ -396,7 +387,7 @@ fn accuracy(bench: &Bench, judged: &[Vec<Judged>]) -> Result<VqaQuality, MiniErr
     let where_yes = score(&|judged| judged.right == "yes")?;
     let where_no = score(&|judged| judged.right == "no")?;
     Ok(VqaQuality {
-        accuracy: score(&|_| true)?.ok_or_else(|| MiniError::other("no scene gave a question"))?,
+        accuracy: of_all(bench, judged)?,
         by_kind: right_by_kind(bench, judged)?,
         yes_no: YesNo {
             accuracy: score(&closed)?,

@@ -88,6 +88,8 @@ fn everything_is_measured_and_a_run_that_was_killed_goes_on() {
     let mean = recall["mean"].as_f64().unwrap();
     let end = |i: usize| recall["interval"][i].as_f64().unwrap();
     assert!(end(0) <= mean && mean <= end(1), "{recall}");
+    let (asked, through) = (&found["vqa"], &found["vqa"]["through_autoencoder"]);
+    assert_eq!(through["accuracy"]["items"], asked["accuracy"]["items"]);
     let swapped = &found["negationclip"]["swapped_in"];
     assert!(swapped["neg_score"]["against_stock"]["mean"].is_number());
     assert!(swapped["miou"]["negated"]["against_stock"]["p_value"].is_number());
@@ -103,6 +105,7 @@ fn everything_is_measured_and_a_run_that_was_killed_goes_on() {
         "| mini-sd |",
         "**fail**",
         "The paper's direction",
+        "Through mini-sd's autoencoder",
     ] {
         assert!(page.contains(part), "{part:?} is not in\n{page}");
     }
