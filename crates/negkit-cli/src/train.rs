@@ -324,11 +324,10 @@ impl RecipeArgs {
 
 /// Runs the command.
 pub fn run(command: &TrainCommand) -> anyhow::Result<()> {
+    // The costs, too: they are those of a training.
+    start_over_to_train();
     match command {
-        TrainCommand::Negation(args) => {
-            start_over_to_train();
-            run_negation(args)
-        }
+        TrainCommand::Negation(args) => run_negation(args),
         TrainCommand::Cost(args) => run_cost(args),
     }
 }
