@@ -104,6 +104,8 @@ pub enum CorpusError {
 pub struct Corpus {
     side: u32,
     seeds: Range<u64>,
+    /// The scene of a seed.
+    draw: fn(u64) -> Scene,
     /// `[pictures, side, side, 3]`.
     pixels: Vec<u8>,
 }
@@ -123,6 +125,20 @@ impl Corpus {
         seeds: Range<u64>,
         side: u32,
         path: &Path,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Self, CorpusError> {
+        Self::render_with(Scene::sample, seeds, side, path, progress)
+    }
+
+    /// The same of the scenes that `draw` makes of seeds, such as [`Scene::sparse`].
+    ///
+    /// # Errors
+    /// As [`Corpus::render`].
+    pub fn render_with(
+        draw: fn(u64) -> Scene,
+        seeds: Range<u64>,
+        side: u32,
+        path: &Path,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self, CorpusError> {
         if !SIDES.contains(&side) {
@@ -131,7 +147,7 @@ impl Corpus {
         let Some(count) = seeds.end.checked_sub(seeds.start) else {
             return Err(CorpusError::Seeds { seeds });
         };
-        if let Ok(there) = Self::open(path)
+        if let Ok(there) = Self::open_with(draw, path)
             && there.side == side
             && there.seeds == seeds
             && there.is_current()
@@ -139,19 +155,23 @@ impl Corpus {
             progress(count, count);
             return Ok(there);
         }
-        write(&seeds, side, path, &mut progress).map_err(|source| CorpusError::Write {
+        write(draw, &seeds, side, path, &mut progress).map_err(|source| CorpusError::Write {
             path: path.into(),
             source,
         })?;
-        Self::open(path)
+        Self::open_with(draw, path)
     }
 
-    /// Reads a corpus into memory and checks it against its digest.
+    /// Reads a corpus of sampled scenes into memory and checks it against its digest.
     ///
     /// # Errors
     /// [`CorpusError::Read`], [`CorpusError::NotCorpus`] for another file,
     /// [`CorpusError::Length`] for one cut off and [`CorpusError::Changed`] for one edited.
     pub fn open(path: &Path) -> Result<Self, CorpusError> {
+        Self::open_with(Scene::sample, path)
+    }
+
+    fn open_with(draw: fn(u64) -> Scene, path: &Path) -> Result<Self, CorpusError> {
         let read = |source| CorpusError::Read {
             path: path.into(),
             source,
@@ -191,6 +211,7 @@ impl Corpus {
         Ok(Self {
             side: header.side,
             seeds: header.first..header.first + header.count,
+            draw,
             pixels,
         })
     }
@@ -227,7 +248,7 @@ impl Corpus {
 
     /// The scene of picture `index`, drawn from its seed again.
     pub fn scene(&self, index: usize) -> Scene {
-        Scene::sample(self.seeds.start.wrapping_add(index as u64))
+        (self.draw)(self.seeds.start.wrapping_add(index as u64))
     }
 
     fn picture_bytes(&self) -> usize {
@@ -290,6 +311,7 @@ impl Header {
 
 /// Draws block after block into a temporary file beside `path` and gives it that name at the end.
 fn write(
+    draw: fn(u64) -> Scene,
     seeds: &Range<u64>,
     side: u32,
     path: &Path,
@@ -320,7 +342,7 @@ fn write(
         let end = seeds.end.min(start.saturating_add(BLOCK));
         let pictures: Vec<Vec<u8>> = (start..end)
             .into_par_iter()
-            .map(|seed| render_picture(&Scene::sample(seed), side).into_raw())
+            .map(|seed| render_picture(&draw(seed), side).into_raw())
             .collect();
         for picture in &pictures {
             digest.update(picture);
@@ -363,6 +385,22 @@ mod tests {
         assert!(corpus.picture(995).is_empty() && corpus.picture(usize::MAX).is_empty());
         assert_eq!(Corpus::open(&path).unwrap().pixels, corpus.pixels);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn other_scenes_of_the_same_seeds_are_other_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pictures");
+        Corpus::render(0..40, 32, &path, |_, _| ()).unwrap();
+        let sparse = Corpus::render_with(Scene::sparse, 0..40, 32, &path, |_, _| ()).unwrap();
+        for index in [0, 17, 39] {
+            let scene = Scene::sparse(index as u64);
+            assert_eq!(sparse.scene(index), scene);
+            assert_eq!(
+                sparse.picture(index),
+                render_picture(&scene, 32).as_raw().as_slice()
+            );
+        }
     }
 
     #[test]

@@ -153,6 +153,36 @@ impl Scene {
         Self::arrange(seed, place, &wishes, &mut rng)
     }
 
+    /// A scene with one or two sorts of things, what a short caption tells all of: a kind, all alike
+    /// often, at a place that it is likely at; a second sort by the place's weights.
+    ///
+    /// By the weights of [`Scene::sample`] a person is in every second scene and a bus in one of a
+    /// hundred.
+    pub fn sparse(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let kind = *Kind::ALL.choose(&mut rng).unwrap_or(&Kind::Chair);
+        let mut wishes = vec![wish_for(kind, &mut rng)];
+        let seen = wishes[0].kind;
+        let is_likely = |place: &Place| place.likely().iter().any(|(kind, _)| *kind == seen);
+        let mut places: Vec<Place> = Place::ALL.iter().copied().filter(is_likely).collect();
+        if places.is_empty() {
+            places.extend(Place::ALL);
+        }
+        let place = *places.choose(&mut rng).unwrap_or(&Place::Room);
+        if rng.random_bool(0.4) {
+            let zone = match (rng.random_bool(0.75), place.indoors()) {
+                (true, _) => Zone::Ground,
+                (false, true) => Zone::Wall,
+                (false, false) => Zone::Sky,
+            };
+            let second = draw_kind(&mut rng, place, zone, |kind| kind == seen);
+            wishes.extend(second.map(Wish::new));
+        } else if kind == seen && kind != Kind::Sun && rng.random_bool(COMPANION) {
+            wishes.push(Wish::new(kind));
+        }
+        Self::arrange(seed, place, &wishes, &mut rng)
+    }
+
     /// A scene at `place` with the things asked for, as far as there is room for them, in that
     /// order; the same for the same seed.
     pub fn compose(seed: u64, place: Place, wishes: &[Wish]) -> Self {
@@ -296,6 +326,23 @@ fn reach(thing: &Thing) -> f32 {
     }
 }
 
+/// A thing of that kind, all else open; for what is worn, a person with it.
+fn wish_for(kind: Kind, rng: &mut ChaCha8Rng) -> Wish {
+    let traits = kind.traits();
+    if traits.zone != Zone::Person {
+        return Wish::new(kind);
+    }
+    let person = match rng.random_bool(0.5) {
+        true => Kind::Man,
+        false => Kind::Woman,
+    };
+    let colour = traits.colours.choose(rng).copied();
+    Wish {
+        worn: Some(vec![Worn { kind, colour }]),
+        ..Wish::new(person)
+    }
+}
+
 fn fulfil(wish: &Wish, rng: &mut ChaCha8Rng) -> Thing {
     let traits = wish.kind.traits();
     let colour = wish.colour.or_else(|| traits.colours.choose(rng).copied());
@@ -370,4 +417,26 @@ fn weighted(rng: &mut ChaCha8Rng, shares: &[f64]) -> usize {
         left -= share;
     }
     shares.len() - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_scenes_have_few_things_and_every_kind_as_often() {
+        let mut seen = vec![0; Kind::ALL.len()];
+        let count = 100 * Kind::ALL.len() as u64;
+        for seed in 0..count {
+            let scene = Scene::sparse(seed);
+            assert_eq!(scene, Scene::sparse(seed));
+            assert!((1..=2).contains(&scene.things.len()), "{scene:?}");
+            for kind in Kind::ALL.iter().filter(|kind| scene.contains(**kind)) {
+                seen[kind.index()] += 1;
+            }
+        }
+        for (kind, seen) in Kind::ALL.iter().zip(seen) {
+            assert!(seen > 60, "{kind} in {seen} of {count} scenes");
+        }
+    }
 }
