@@ -58,6 +58,13 @@ impl State {
     fn is_frozen(&self, name: &str) -> bool {
         self.frozen.iter().any(|frozen| frozen(name))
     }
+
+    fn insert(&mut self, name: &str, values: Tensor) -> candle_core::Result<()> {
+        let var = Var::from_tensor(&values)?;
+        self.entries
+            .insert(name.to_owned(), Entry { var, asked: false });
+        Ok(())
+    }
 }
 
 impl ParamStore {
@@ -167,6 +174,30 @@ impl ParamStore {
         Ok(self.read(name, &shape.into(), true)?)
     }
 
+    /// As [`ParamStore::get`], for a parameter that a checkpoint need not have: where the store lacks
+    /// it, it begins as `init` says.
+    ///
+    /// # Errors
+    /// When the name has another shape already, or the device fails.
+    pub fn get_or_init(
+        &self,
+        name: &str,
+        shape: impl Into<Shape>,
+        init: Init,
+    ) -> Result<Tensor, TrainError> {
+        let shape = shape.into();
+        let seed = match &self.inner.origin {
+            Origin::Random { seed, .. } => *seed,
+            Origin::Checkpoint { .. } => 0,
+        };
+        let mut state = self.state();
+        if !state.entries.contains_key(name) {
+            state.insert(name, init.draw(seed, name, &shape, self.device())?)?;
+        }
+        drop(state);
+        Ok(self.read(name, &shape, true)?)
+    }
+
     /// The trainable parameters, sorted by name: all that a model asked for and that are not frozen.
     pub fn trainable(&self) -> Vec<(String, Var)> {
         let state = self.state();
@@ -204,7 +235,22 @@ impl ParamStore {
     /// # Errors
     /// When `dtype` is no float of 16, 32 or 64 bits, or the file cannot be written.
     pub fn save(&self, path: &Path, dtype: DType) -> Result<(), TrainError> {
-        save_tensors(path, &self.tensors()?, dtype)
+        self.save_those(path, dtype, |_| true)
+    }
+
+    /// As [`ParamStore::save`], of the parameters for whose names `wanted` says so.
+    ///
+    /// # Errors
+    /// As [`ParamStore::save`].
+    pub(crate) fn save_those(
+        &self,
+        path: &Path,
+        dtype: DType,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(), TrainError> {
+        let mut tensors = self.tensors()?;
+        tensors.retain(|(name, _)| wanted(name));
+        save_tensors(path, &tensors, dtype)
     }
 
     /// SHA-256 over names, shapes and values of all parameters, as hexadecimal digits.
@@ -234,10 +280,7 @@ impl ParamStore {
             };
             let dims = shape.dims();
             let init = special(name, dims).unwrap_or_else(|| default_init(name, dims));
-            let var = Var::from_tensor(&init.draw(*seed, name, shape, self.device())?)?;
-            state
-                .entries
-                .insert(name.to_owned(), Entry { var, asked: false });
+            state.insert(name, init.draw(*seed, name, shape, self.device())?)?;
         }
         let tracked = tracked && !state.is_frozen(name);
         let Some(entry) = state.entries.get_mut(name) else {

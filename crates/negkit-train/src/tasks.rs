@@ -6,6 +6,7 @@ pub mod detector;
 pub mod diffusion;
 mod draw;
 pub(crate) mod export;
+pub mod grounding;
 pub mod pictures;
 pub mod segmentation;
 mod split;

@@ -11,9 +11,14 @@ pub(crate) fn cross_entropy(logits: &Tensor, wanted: &Tensor) -> Result<Tensor> 
     (log_sum - own)?.squeeze(1)
 }
 
+/// The class that every row of `logits` `[rows, classes]` is largest at.
+pub(crate) fn most_likely(logits: &Tensor) -> Result<Vec<u32>> {
+    logits.detach().argmax(D::Minus1)?.to_vec1()
+}
+
 /// How many rows of `logits` `[rows, classes]` are largest at their class in `wanted`.
 pub(crate) fn count_right(logits: &Tensor, wanted: &[u32]) -> Result<usize> {
-    let found: Vec<u32> = logits.detach().argmax(D::Minus1)?.to_vec1()?;
+    let found = most_likely(logits)?;
     Ok(found.iter().zip(wanted).filter(|(a, b)| a == b).count())
 }
 

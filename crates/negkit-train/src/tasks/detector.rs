@@ -8,7 +8,7 @@ use negkit_nn::Ignored;
 use negkit_vqa::detector::{DetectorConfig, DetectorLogits, DetectorModel};
 use serde_json::{Value, json};
 
-use super::classes::{count_right, cross_entropy};
+use super::classes::{count_right, cross_entropy, most_likely};
 use super::export::{TRANSFORMERS_WEIGHTS, write_model};
 use super::split::chunks;
 use crate::{ParamStore, StepLoss, Task, TrainError};
@@ -148,6 +148,9 @@ pub(super) struct Scores {
     right_kinds: usize,
     right_colours: usize,
     coloured: usize,
+    /// Cells that have a thing, and those of them whose kind is right.
+    pub(super) things: usize,
+    pub(super) right_things: usize,
 }
 
 impl<D: DetectorData> DetectorTask<D> {
@@ -279,11 +282,17 @@ pub(super) fn label_scores(
     let device = kinds.device();
     let wanted = Tensor::new(wanted_kinds, device)?;
     let loss = cross_entropy(&kinds, &wanted)?.mean_all()?;
+    let found = most_likely(&kinds)?;
+    let right = |(found, wanted): &(&u32, &u32)| found == wanted;
+    let cells = || found.iter().zip(wanted_kinds);
+    let things = || cells().filter(|(_, wanted)| **wanted != 0);
     let mut scores = Scores {
         loss,
-        right_kinds: count_right(&kinds, wanted_kinds)?,
+        right_kinds: cells().filter(right).count(),
         right_colours: 0,
         coloured: 0,
+        things: things().count(),
+        right_things: things().filter(right).count(),
     };
     let cells = wanted_colours.iter().enumerate();
     let coloured: Vec<u32> = cells
@@ -314,7 +323,7 @@ fn by_cell(logits: &Tensor) -> candle_core::Result<Tensor> {
         .reshape((n * rows * columns, classes))
 }
 
-fn share(part: usize, of: usize) -> f64 {
+pub(super) fn share(part: usize, of: usize) -> f64 {
     part as f64 / of.max(1) as f64
 }
 

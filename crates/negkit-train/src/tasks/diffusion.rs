@@ -11,16 +11,17 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 use negkit_diffusion::scheduler::{NoiseSchedule, PredictionType, SchedulerConfig};
-use negkit_diffusion::unet::{UNet, UNetConfig};
-use negkit_nn::Ignored;
+use negkit_diffusion::unet::{DeepFeatures, Shortcuts, UNet, UNetConfig};
 use negkit_text::{ClipFiles, TextEncoder};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::detector::{Scores, share};
 use super::draw::{self, Purpose};
-use super::export::{DIFFUSERS_WEIGHTS, copy_files, write_model};
+use super::export::{DIFFUSERS_WEIGHTS, copy_files, write_part};
+use super::grounding::{self, CellLabels, Grounding, GroundingSettings, unknown_cells};
 use super::split::chunks;
 use crate::{Init, ParamStore, StepLoss, Task, TrainError, atomic, export_text_encoder};
 
@@ -47,6 +48,14 @@ pub trait CaptionedLatents: Sync {
     /// # Errors
     /// When it cannot be read.
     fn caption(&self, index: usize, choice: u64) -> Result<String, TrainError>;
+
+    /// What stands in the cells of those pictures, for [`DiffusionSettings::grounding`].
+    ///
+    /// # Errors
+    /// When it is not known, as where this is not implemented, or cannot be read.
+    fn cells(&self, _indices: &[usize]) -> Result<CellLabels, TrainError> {
+        Err(unknown_cells())
+    }
 
     /// Whether there are none.
     fn is_empty(&self) -> bool {
@@ -130,6 +139,27 @@ fn no_such_picture(index: usize, count: usize) -> TrainError {
     TrainError::Task(format!("asked for picture {index} of {count}"))
 }
 
+/// A distribution over the training steps of a schedule: the logit of the step's share of the whole
+/// schedule is normally distributed (Esser et al., "Scaling Rectified Flow Transformers for
+/// High-Resolution Image Synthesis", arXiv 2403.03206, equation 19).
+///
+/// What a picture shows is decided where it is mostly noise, and what lies below is finish.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LogitNormal {
+    /// Mean of the logit: above 0 for more noise than signal.
+    pub mean: f64,
+    /// Standard deviation of the logit.
+    pub deviation: f64,
+}
+
+impl LogitNormal {
+    /// A share of the schedule, between 0 and 1.
+    fn sample(self, rng: &mut ChaCha8Rng) -> f64 {
+        let logit = self.mean + self.deviation * draw::standard_normal(rng);
+        1. / (1. + (-logit).exp())
+    }
+}
+
 /// How a UNet is trained.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DiffusionSettings {
@@ -143,6 +173,13 @@ pub struct DiffusionSettings {
     /// levels. A schedule that ends in pure noise needs `None`: the weight there would be 0, and
     /// sampling begins there.
     pub min_snr_gamma: Option<f64>,
+    /// How the noise levels of training pictures are distributed. `None`: alike over the whole schedule,
+    /// as those of held-out pictures always are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_levels: Option<LogitNormal>,
+    /// Whether and how it learns to name what stands where as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grounding: Option<GroundingSettings>,
     /// Pictures of the held-out set that are scored, from its start.
     pub validation_pictures: usize,
     /// Seed of the choice of pictures and captions, of noise and noise levels.
@@ -155,6 +192,8 @@ impl Default for DiffusionSettings {
             batch_size: 64,
             text_dropout: 0.1,
             min_snr_gamma: None,
+            noise_levels: None,
+            grounding: None,
             validation_pictures: 256,
             seed: 0,
         }
@@ -212,6 +251,16 @@ pub struct DiffusionBatch {
     timesteps: Vec<usize>,
     /// `[n, length, hidden]`
     encoder_hidden_states: Tensor,
+    /// What stands where, when that is learnt.
+    cells: Option<CellLabels>,
+}
+
+/// What a batch comes to.
+struct Scored {
+    /// Mean of the weighted squared errors, a scalar.
+    error: Tensor,
+    /// How well the features tell what stands where.
+    cells: Option<Scores>,
 }
 
 /// Trains a [`UNet`] on latents and captions.
@@ -224,6 +273,7 @@ pub struct DiffusionTask<L> {
     prediction: PredictionType,
     /// Weight of every training step.
     weights: Option<Vec<f32>>,
+    grounding: Option<Grounding>,
     train: L,
     held_out: Vec<DiffusionBatch>,
     settings: DiffusionSettings,
@@ -269,8 +319,19 @@ impl<L: CaptionedLatents> DiffusionTask<L> {
         let prediction = scheduler.prediction_type().map_err(TrainError::other)?;
         let params = store.params();
         let tracked = UNet::load(&params, config)?;
-        params.finish("the UNet", Ignored::default())?;
+        params.finish("the UNet", grounding::not_of_the_model())?;
+        let grounding = settings.grounding.clone().map(|settings| {
+            let [_, side, _] = train.shape();
+            // The features that the last two layers get have the channels of the outermost level.
+            let channels = config
+                .block_out_channels
+                .first()
+                .copied()
+                .unwrap_or_default();
+            Grounding::new(store, (channels, side), settings).map(Grounding::normalised)
+        });
         let mut task = Self {
+            grounding: grounding.transpose()?,
             weights: settings
                 .min_snr_gamma
                 .map(|gamma| min_snr_weights(&schedule, prediction, gamma)),
@@ -358,20 +419,41 @@ impl<L: CaptionedLatents> DiffusionTask<L> {
             target,
             timesteps,
             encoder_hidden_states: encode_texts(&*self.text, captions, &self.device)?,
+            cells: match self.grounding {
+                Some(_) => Some(source.cells(indices)?),
+                None => None,
+            },
         })
     }
 
-    /// The mean of the weighted squared errors, a scalar.
-    fn error(&self, unet: &UNet, batch: &DiffusionBatch) -> Result<Tensor, TrainError> {
+    fn score(&self, unet: &UNet, batch: &DiffusionBatch) -> Result<Scored, TrainError> {
         let timesteps: Vec<f64> = batch.timesteps.iter().map(|&t| t as f64).collect();
-        let made = unet.forward(&batch.sample, &timesteps, &batch.encoder_hidden_states)?;
-        let error = (made - &batch.target)?.sqr()?;
-        let Some(weights) = &self.weights else {
-            return Ok(error.mean_all()?);
+        let context = unet.prepare(&batch.encoder_hidden_states)?;
+        let mut features = None;
+        let shortcuts = Shortcuts {
+            deep: match self.grounding {
+                Some(_) => DeepFeatures::Keep(&mut features),
+                None => DeepFeatures::Compute,
+            },
+            merging: None,
         };
-        let weights: Vec<f32> = batch.timesteps.iter().map(|&t| weights[t]).collect();
-        let weights = Tensor::from_vec(weights, timesteps.len(), &self.device)?;
-        Ok((error.flatten_from(1)?.mean(D::Minus1)? * weights)?.mean_all()?)
+        let made = unet.forward_with(&batch.sample, &timesteps, &context, shortcuts)?;
+        let error = (made - &batch.target)?.sqr()?;
+        let error = match &self.weights {
+            None => error.mean_all()?,
+            Some(weights) => {
+                let weights: Vec<f32> = batch.timesteps.iter().map(|&t| weights[t]).collect();
+                let weights = Tensor::from_vec(weights, timesteps.len(), &self.device)?;
+                (error.flatten_from(1)?.mean(D::Minus1)? * weights)?.mean_all()?
+            }
+        };
+        let cells = match (&self.grounding, &features, &batch.cells) {
+            (Some(grounding), Some(features), Some(labels)) => {
+                Some(grounding.score(features, labels)?)
+            }
+            _ => None,
+        };
+        Ok(Scored { error, cells })
     }
 }
 
@@ -398,7 +480,15 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut rng = draw::chance(seed, step, Purpose::Timesteps);
-        let timesteps = self.timesteps(&mut rng, batch_size);
+        let timesteps = match self.settings.noise_levels {
+            None => self.timesteps(&mut rng, batch_size),
+            Some(distribution) => {
+                let steps = self.schedule.num_train_timesteps();
+                let at = |share: f64| ((share * steps as f64) as usize).min(steps - 1);
+                let shares = std::iter::repeat_with(|| distribution.sample(&mut rng));
+                shares.take(batch_size).map(at).collect()
+            }
+        };
         let mut rng = draw::chance(seed, step, Purpose::Noise);
         self.noisy(&self.train, &indices, &captions, timesteps, &mut rng)
     }
@@ -412,6 +502,7 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
         let target = chunks(&batch.target, parts)?;
         let texts = chunks(&batch.encoder_hidden_states, parts)?;
         let each = batch.timesteps.len() / parts;
+        let mut cells = batch.cells.map(|cells| cells.split(parts).into_iter());
         let tensors = sample.into_iter().zip(target).zip(texts);
         Ok(tensors
             .zip(batch.timesteps.chunks_exact(each))
@@ -421,28 +512,49 @@ impl<L: CaptionedLatents> Task for DiffusionTask<L> {
                     target,
                     timesteps: timesteps.to_vec(),
                     encoder_hidden_states,
+                    cells: cells.as_mut().and_then(Iterator::next),
                 },
             )
             .collect())
     }
 
     fn loss(&self, batch: DiffusionBatch) -> Result<StepLoss, TrainError> {
+        let Scored { error, cells } = self.score(&self.tracked, &batch)?;
+        let (Some(grounding), Some(cells)) = (&self.grounding, cells) else {
+            return Ok(StepLoss {
+                loss: error,
+                metrics: Vec::new(),
+            });
+        };
         Ok(StepLoss {
-            loss: self.error(&self.tracked, &batch)?,
-            metrics: Vec::new(),
+            metrics: vec![
+                ("error", f64::from(error.to_scalar::<f32>()?)),
+                ("things", share(cells.right_things, cells.things)),
+            ],
+            loss: (error + (cells.loss * grounding.weight())?)?,
         })
     }
 
-    /// `loss`: the objective on held-out pictures, always with the same noise and captions.
+    /// `loss`: the error of the prediction on held-out pictures, always with the same noise and
+    /// captions. With grounding, `things`: the share of cells with a thing whose kind is right.
     fn validate(&self) -> Result<Vec<(&'static str, f64)>, TrainError> {
         let (mut sum, mut count) = (0., 0);
+        let (mut right, mut things) = (0, 0);
         for batch in &self.held_out {
             let pictures = batch.timesteps.len();
-            let loss = self.error(&self.unet, batch)?.to_scalar::<f32>()?;
-            sum += f64::from(loss) * pictures as f64;
+            let Scored { error, cells } = self.score(&self.unet, batch)?;
+            sum += f64::from(error.to_scalar::<f32>()?) * pictures as f64;
             count += pictures;
+            if let Some(cells) = cells {
+                right += cells.right_things;
+                things += cells.things;
+            }
         }
-        Ok(vec![("loss", sum / count.max(1) as f64)])
+        let mut scores = vec![("loss", sum / count.max(1) as f64)];
+        if self.grounding.is_some() {
+            scores.push(("things", share(right, things)));
+        }
+        Ok(scores)
     }
 
     fn recipe(&self) -> Value {
@@ -520,7 +632,13 @@ pub struct PipelineParts<'a> {
 /// When a part cannot be read, or a file cannot be written.
 pub fn export_pipeline(parts: PipelineParts<'_>, folder: &Path) -> Result<(), TrainError> {
     let unet = parts.unet_config.to_json().map_err(TrainError::other)?;
-    write_model(parts.unet, &unet, &folder.join("unet"), DIFFUSERS_WEIGHTS)?;
+    let of_unet = |name: &str| !name.starts_with(grounding::PREFIX);
+    write_part(
+        (parts.unet, of_unet),
+        &unet,
+        &folder.join("unet"),
+        DIFFUSERS_WEIGHTS,
+    )?;
     copy_files(
         parts.vae,
         &folder.join("vae"),
@@ -562,4 +680,27 @@ pub fn export_pipeline(parts: PipelineParts<'_>, folder: &Path) -> Result<(), Tr
     });
     let index = format!("{index:#}\n");
     atomic::write(&folder.join("model_index.json"), index.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_levels_are_about_the_logistic_of_their_mean() {
+        let distribution = LogitNormal {
+            mean: 0.8,
+            deviation: 1.,
+        };
+        let mut rng = draw::chance(0, 0, Purpose::Timesteps);
+        let mut shares: Vec<f64> = (0..10_001).map(|_| distribution.sample(&mut rng)).collect();
+        shares.sort_by(f64::total_cmp);
+        // Quantiles of the logit-normal distribution: the logistic of those of the normal one, -1.2816,
+        // 0 and 1.2816. Five standard errors of 10,001 draws are below 0.02.
+        for (rank, logit) in [(1_000, 0.8 - 1.2816), (5_000, 0.8), (9_000, 0.8 + 1.2816)] {
+            let expected = 1. / (1. + f64::exp(-logit));
+            let found = shares[rank];
+            assert!((found - expected).abs() < 0.02, "{found} for {expected}");
+        }
+    }
 }

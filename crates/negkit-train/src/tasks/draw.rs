@@ -48,6 +48,11 @@ pub(crate) fn examples(seed: u64, step: u64, count: usize, bound: usize) -> Vec<
     (0..count).map(|_| below(&mut rng, bound)).collect()
 }
 
+/// A standard normal number.
+pub(crate) fn standard_normal(rng: &mut impl RngCore) -> f64 {
+    StandardNormal.sample(rng)
+}
+
 /// Standard normal noise of this shape, drawn on the CPU.
 pub(crate) fn normal(rng: &mut impl RngCore, shape: &[usize], device: &Device) -> Result<Tensor> {
     let count = shape.iter().product();

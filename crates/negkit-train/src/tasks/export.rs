@@ -27,8 +27,18 @@ pub(crate) fn write_model(
     folder: &Path,
     weights: &str,
 ) -> Result<(), TrainError> {
+    write_part((store, |_| true), config, folder, weights)
+}
+
+/// As [`write_model`], of the parameters for whose names it is said so.
+pub(crate) fn write_part(
+    (store, wanted): (&ParamStore, impl Fn(&str) -> bool),
+    config: &str,
+    folder: &Path,
+    weights: &str,
+) -> Result<(), TrainError> {
     atomic::write(&folder.join("config.json"), config.as_bytes())?;
-    store.save(&folder.join(weights), DType::F16)
+    store.save_those(&folder.join(weights), DType::F16, wanted)
 }
 
 /// Copies those of `names` that `from` has.

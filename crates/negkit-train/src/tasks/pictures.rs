@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use super::grounding::{CellLabels, unknown_cells};
 use crate::TrainError;
 
 /// Pictures of one size in 8-bit RGB, by index.
@@ -22,6 +23,14 @@ pub trait Pictures: Sync {
     /// When it cannot be read.
     fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError>;
 
+    /// What stands in the cells of those pictures.
+    ///
+    /// # Errors
+    /// When it is not known, as where this is not implemented, or cannot be read.
+    fn cells(&self, _indices: &[usize]) -> Result<CellLabels, TrainError> {
+        Err(unknown_cells())
+    }
+
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -39,6 +48,10 @@ impl<P: Pictures + ?Sized> Pictures for &P {
 
     fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError> {
         (**self).read(index, rgb)
+    }
+
+    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        (**self).cells(indices)
     }
 }
 

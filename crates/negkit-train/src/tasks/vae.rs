@@ -9,12 +9,13 @@ use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor};
 use negkit_diffusion::vae::{LatentDistribution, Vae, VaeConfig, VaeTiling};
-use negkit_nn::Ignored;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::detector::share;
 use super::draw::{self, Purpose};
-use super::export::{DIFFUSERS_WEIGHTS, write_model};
+use super::export::{DIFFUSERS_WEIGHTS, write_part};
+use super::grounding::{self, CellLabels, Grounding, GroundingSettings};
 use super::pictures::{Pictures, signed_pixels};
 use super::split::chunks;
 use crate::{Init, ParamStore, StepLoss, Task, TrainError};
@@ -51,6 +52,9 @@ pub struct VaeSettings {
     pub batch_size: usize,
     /// Parts of the objective.
     pub weights: VaeWeights,
+    /// Whether and how latents learn to tell what stands where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grounding: Option<GroundingSettings>,
     /// Pictures of the held-out set that are scored, from its start.
     pub validation_pictures: usize,
     /// Seed of the choice of pictures and of the noise.
@@ -62,6 +66,7 @@ impl Default for VaeSettings {
         Self {
             batch_size: 16,
             weights: VaeWeights::default(),
+            grounding: None,
             validation_pictures: 128,
             seed: 0,
         }
@@ -105,6 +110,8 @@ pub struct VaeBatch {
     pictures: Tensor,
     /// `[n, latent_channels, height / scale, width / scale]`
     noise: Tensor,
+    /// What stands where, when that is learnt, and more noise of that shape to be heard through.
+    cells: Option<(CellLabels, Tensor)>,
 }
 
 /// Trains an [`Vae`] on pictures.
@@ -112,6 +119,7 @@ pub struct VaeTask<P> {
     tracked: Vae,
     /// The same parameters without gradients.
     vae: Vae,
+    grounding: Option<Grounding>,
     train: P,
     held_out: P,
     settings: VaeSettings,
@@ -143,11 +151,17 @@ impl<P: Pictures> VaeTask<P> {
                 )));
             }
         }
+        let grounding = settings.grounding.clone().map(|settings| {
+            let (height, _) = train.size();
+            let sizes = (config.latent_channels, height / scale);
+            Grounding::new(store, sizes, settings)
+        });
         let params = store.params();
         let tracked = Vae::load(&params, config)?;
-        params.finish("the VAE", Ignored::default())?;
+        params.finish("the VAE", grounding::not_of_the_model())?;
         Ok(Self {
             tracked,
+            grounding: grounding.transpose()?,
             vae: Vae::load(&store.detached_params(), config)?,
             train,
             held_out,
@@ -159,6 +173,13 @@ impl<P: Pictures> VaeTask<P> {
     /// The autoencoder as it stands, without gradients.
     pub fn vae(&self) -> &Vae {
         &self.vae
+    }
+
+    fn cells(&self, pictures: &P, indices: &[usize]) -> Result<Option<CellLabels>, TrainError> {
+        match self.grounding {
+            Some(_) => Ok(Some(pictures.cells(indices)?)),
+            None => Ok(None),
+        }
     }
 }
 
@@ -183,38 +204,57 @@ impl<P: Pictures> Task for VaeTask<P> {
         Ok(VaeBatch {
             pictures: signed_pixels(&self.train, &indices, &self.device)?,
             noise: draw::normal(&mut rng, &shape, &self.device)?,
+            cells: match self.cells(&self.train, &indices)? {
+                Some(cells) => Some((cells, draw::normal(&mut rng, &shape, &self.device)?)),
+                None => None,
+            },
         })
     }
 
     fn split(&self, batch: VaeBatch, parts: usize) -> Result<Vec<VaeBatch>, TrainError> {
         let pictures = chunks(&batch.pictures, parts)?;
         let noise = chunks(&batch.noise, parts)?;
+        let mut cells = match batch.cells {
+            Some((cells, noise)) => {
+                Some(cells.split(parts).into_iter().zip(chunks(&noise, parts)?))
+            }
+            None => None,
+        };
         let pairs = pictures.into_iter().zip(noise);
         Ok(pairs
-            .map(|(pictures, noise)| VaeBatch { pictures, noise })
+            .map(|(pictures, noise)| VaeBatch {
+                pictures,
+                noise,
+                cells: cells.as_mut().and_then(Iterator::next),
+            })
             .collect())
     }
 
     fn loss(&self, batch: VaeBatch) -> Result<StepLoss, TrainError> {
         let latents = self.tracked.encode(&batch.pictures)?;
-        let made = self
-            .tracked
-            .decode(&latents.sample(&batch.noise)?, VaeTiling::Off)?;
+        let sample = latents.sample(&batch.noise)?;
+        let made = self.tracked.decode(&sample, VaeTiling::Off)?;
         let parts = Parts::of(&(made - &batch.pictures)?, &latents)?;
-        let loss = parts.weighted(&self.settings.weights)?;
+        let mut loss = parts.weighted(&self.settings.weights)?;
+        let mut things = None;
+        if let (Some(grounding), Some((cells, noise))) = (&self.grounding, &batch.cells) {
+            let named = grounding.score_through(&sample, noise, cells)?;
+            loss = (loss + (named.loss * grounding.weight())?)?;
+            things = Some(("things", share(named.right_things, named.things)));
+        }
         let value = |part: &Tensor| Ok::<_, TrainError>(f64::from(part.to_scalar::<f32>()?));
-        Ok(StepLoss {
-            loss,
-            metrics: vec![
-                ("absolute", value(&parts.absolute)?),
-                ("edges", value(&parts.edges)?),
-                ("divergence", value(&parts.divergence)?),
-            ],
-        })
+        let mut metrics = vec![
+            ("absolute", value(&parts.absolute)?),
+            ("edges", value(&parts.edges)?),
+            ("divergence", value(&parts.divergence)?),
+        ];
+        metrics.extend(things);
+        Ok(StepLoss { loss, metrics })
     }
 
     /// `loss`: the pixel parts of the objective, of pictures decoded from the means; `psnr`: the
-    /// mean peak signal-to-noise ratio of the pictures, in dB.
+    /// mean peak signal-to-noise ratio of the pictures, in dB. With grounding, `things`: the share of
+    /// cells with a thing whose kind the means tell.
     fn validate(&self) -> Result<Vec<(&'static str, f64)>, TrainError> {
         let count = self.settings.validation_pictures.min(self.held_out.len());
         let indices: Vec<usize> = (0..count).collect();
@@ -223,6 +263,7 @@ impl<P: Pictures> Task for VaeTask<P> {
             ..self.settings.weights
         };
         let (mut loss, mut psnr) = (0., 0.);
+        let (mut right, mut things) = (0, 0);
         for indices in indices.chunks(self.settings.batch_size.max(1)) {
             let pictures = signed_pixels(&self.held_out, indices, &self.device)?;
             let latents = self.vae.encode(&pictures)?;
@@ -232,8 +273,18 @@ impl<P: Pictures> Task for VaeTask<P> {
             loss += share * f64::from(parts.weighted(&weights)?.to_scalar::<f32>()?);
             let decibels: f64 = peak_signal_to_noise(&made, &pictures)?.iter().sum();
             psnr += decibels / count as f64;
+            let cells = self.cells(&self.held_out, indices)?;
+            if let (Some(grounding), Some(cells)) = (&self.grounding, cells) {
+                let named = grounding.score(&latents.mean, &cells)?;
+                right += named.right_things;
+                things += named.things;
+            }
         }
-        Ok(vec![("loss", loss), ("psnr", psnr)])
+        let mut scores = vec![("loss", loss), ("psnr", psnr)];
+        if self.grounding.is_some() {
+            scores.push(("things", share(right, things)));
+        }
+        Ok(scores)
     }
 
     fn recipe(&self) -> Value {
@@ -373,5 +424,6 @@ pub fn scaling_factor(latents: &[f32]) -> Result<f64, TrainError> {
 /// When a file cannot be written.
 pub fn export_vae(store: &ParamStore, config: &VaeConfig, folder: &Path) -> Result<(), TrainError> {
     let text = config.to_json().map_err(TrainError::other)?;
-    write_model(store, &text, folder, DIFFUSERS_WEIGHTS)
+    let of_vae = |name: &str| !name.starts_with(grounding::PREFIX);
+    write_part((store, of_vae), &text, folder, DIFFUSERS_WEIGHTS)
 }

@@ -20,9 +20,10 @@ use negkit_nn::{AttentionBudget, Compute};
 use negkit_text::ClipTextEncoder;
 use negkit_text::tower::{ClipTextConfig, ClipTextTower};
 use negkit_train::tasks::diffusion::{
-    DiffusionSettings, DiffusionTask, LatentTable, PipelineParts, export_pipeline, unet_init,
-    zero_snr_schedule,
+    CaptionedLatents, DiffusionSettings, DiffusionTask, LatentTable, PipelineParts,
+    export_pipeline, unet_init, zero_snr_schedule,
 };
+use negkit_train::tasks::grounding::{CellLabels, GroundingSettings};
 use negkit_train::tasks::pictures::{PackedPictures, Pictures, signed_pixels};
 use negkit_train::tasks::segmentation::{
     FrozenClip, PhraseMasks, SegmentationSettings, SegmentationTask, decoder_init, export_clipseg,
@@ -137,6 +138,78 @@ fn an_autoencoder_learns_and_is_the_same_from_its_folder() {
     let size: f32 = size.to_scalar().unwrap();
     assert!(largest_difference(&means[0], &means[1]) < F16_TOLERANCE * size.max(1.));
     assert!(largest_difference(&made[0], &made[1]) < F16_TOLERANCE);
+}
+
+/// The squares, with their two colours for two kinds of things.
+struct KnownSquares(PackedPictures<Vec<u8>>);
+
+impl Pictures for KnownSquares {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.0.size()
+    }
+
+    fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError> {
+        self.0.read(index, rgb)
+    }
+
+    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        let label = |index: usize, cell: usize| {
+            let own = (index >> 2 & 1, index >> 3 & 1) == (cell / 32, cell % 8 / 4);
+            u32::from(own) * (1 + (index >> 1 & 1) as u32)
+        };
+        let kinds: Vec<u32> = indices
+            .iter()
+            .flat_map(|&index| (0..64).map(move |cell| label(index, cell)))
+            .collect();
+        let colours = kinds.clone();
+        Ok(CellLabels { kinds, colours })
+    }
+}
+
+#[test]
+fn latents_learn_to_tell_what_stands_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let squares = || KnownSquares(PackedPictures::new(squares(), (SIDE, SIDE)).unwrap());
+    let store = vae_parameters(1, &vae_config(), &Device::Cpu).unwrap();
+    let options = |grounding| VaeSettings {
+        batch_size: 8,
+        validation_pictures: 16,
+        grounding,
+        ..VaeSettings::default()
+    };
+    let grounding = GroundingSettings {
+        weight: 0.1,
+        noise: 0.3,
+        grid: 8,
+        kinds: 2,
+        colours: 2,
+    };
+    let (both, told) = ((squares(), squares()), options(Some(grounding.clone())));
+    let task = VaeTask::new(&store, &vae_config(), both, told).unwrap();
+    assert_eq!(score(&task.validate().unwrap(), "things"), 0.);
+    let settings = TrainSettings {
+        parts: 2,
+        ..settings(150, 3e-3)
+    };
+    train(&store, &task, &settings, &folder.path().join("run")).unwrap();
+    let things = score(&task.validate().unwrap(), "things");
+    assert!(things > 0.9, "{things}");
+
+    export_vae(&store, &vae_config(), &folder.path().join("vae")).unwrap();
+    let (weights, _) = open_vae_folder(&folder.path().join("vae")).unwrap();
+    let names = negkit_nn::TensorSource::names(&*weights);
+    assert!(!names.is_empty() && names.iter().all(|name| !name.starts_with("grounding")));
+
+    // Pictures that nothing is known of cannot teach it.
+    let unknown = || PackedPictures::new(vec![0; 3 * SIDE * SIDE], (SIDE, SIDE)).unwrap();
+    let (both, told) = ((unknown(), unknown()), options(Some(grounding)));
+    let task = VaeTask::new(&store, &vae_config(), both, told).unwrap();
+    let refused = task.batch(0).unwrap_err().to_string();
+    assert!(refused.contains("what stands where"), "{refused}");
 }
 
 /// A CLIP of random weights with the tokenizer of a fixture, in the layout of transformers.
@@ -291,6 +364,125 @@ fn a_unet_learns_and_paints_the_same_from_its_folder() {
         let mean: f32 = mean.to_scalar().unwrap();
         assert!(mean * sign > 0.75, "{prompt}: mean latent {mean}");
     }
+}
+
+/// Those latents, with a thing in the upper half: a bright one of kind 1, a dark one of kind 2.
+struct Furnished(LatentTable);
+
+impl CaptionedLatents for Furnished {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.0.shape()
+    }
+
+    fn read(&self, index: usize, latents: &mut [f32]) -> Result<(), TrainError> {
+        self.0.read(index, latents)
+    }
+
+    fn caption(&self, index: usize, choice: u64) -> Result<String, TrainError> {
+        self.0.caption(index, choice)
+    }
+
+    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        let kind = |index: usize| 1 + (index % 2) as u32;
+        let pictures = indices.iter().map(|&index| kind(index));
+        let kinds = pictures.flat_map(|kind| (0..64).map(move |cell| kind * u32::from(cell < 32)));
+        let kinds: Vec<u32> = kinds.collect();
+        let colours = kinds.iter().map(|kind| u32::from(*kind == 1)).collect();
+        Ok(CellLabels { kinds, colours })
+    }
+}
+
+#[test]
+fn a_unet_learns_on_and_names_what_stands_where() {
+    let folder = tempfile::tempdir().unwrap();
+    random_clip(&folder.path().join("clip"));
+    let clip = folder.path().join("clip");
+    let text = Arc::new(ClipTextEncoder::load(&clip, &Compute::cpu()).unwrap());
+    let (scheduler, config) = (zero_snr_schedule().unwrap(), unet_config());
+    let grounding = |grid| DiffusionSettings {
+        batch_size: 16,
+        validation_pictures: 32,
+        grounding: Some(GroundingSettings {
+            weight: 0.2,
+            noise: 0.,
+            grid,
+            kinds: 2,
+            colours: 1,
+        }),
+        ..DiffusionSettings::default()
+    };
+    let furnished = || (Furnished(flat_latents()), Furnished(flat_latents()));
+
+    // A UNet of an earlier training has no head for it, and begins as good as it was.
+    let before = ParamStore::random_with(3, &Device::Cpu, unet_init);
+    let plain = DiffusionSettings {
+        grounding: None,
+        ..grounding(8)
+    };
+    let alone = DiffusionTask::new(
+        &before,
+        &config,
+        &scheduler,
+        text.clone(),
+        furnished(),
+        plain,
+    );
+    let alone = score(&alone.unwrap().validate().unwrap(), "loss");
+    let path = folder.path().join("before.safetensors");
+    before.save(&path, DType::F32).unwrap();
+    let before = negkit_checkpoint::Checkpoint::open(&path).unwrap();
+    let store = ParamStore::from_tensors(Arc::new(before), &Device::Cpu).unwrap();
+    let made = |data, grid| {
+        DiffusionTask::new(
+            &store,
+            &config,
+            &scheduler,
+            text.clone(),
+            data,
+            grounding(grid),
+        )
+    };
+    let task = made(furnished(), 8).unwrap();
+    let scores = task.validate().unwrap();
+    assert_eq!(score(&scores, "loss"), alone);
+    // All logits are zero, and "nothing" is the first of them.
+    assert_eq!(score(&scores, "things"), 0.);
+
+    let settings = TrainSettings {
+        warmup: 10,
+        parts: 2,
+        ..settings(100, 6e-3)
+    };
+    train(&store, &task, &settings, &folder.path().join("run")).unwrap();
+    let things = score(&task.validate().unwrap(), "things");
+    assert!(things > 0.9, "{things}");
+
+    // What is published is the UNet alone.
+    let vae = ParamStore::random(2, &Device::Cpu);
+    Vae::load(&vae.params(), &four_times_smaller()).unwrap();
+    let vae_folder = folder.path().join("vae");
+    export_vae(&vae, &four_times_smaller(), &vae_folder).unwrap();
+    let parts = PipelineParts {
+        unet: &store,
+        unet_config: &config,
+        scheduler: &scheduler,
+        vae: &vae_folder,
+        clip: &clip,
+    };
+    let names = |path: &Path| {
+        let published = negkit_checkpoint::Checkpoint::open(path).unwrap();
+        negkit_nn::TensorSource::names(&published)
+    };
+    let out = folder.path().join("sd");
+    export_pipeline(parts, &out).unwrap();
+    assert_eq!(names(&out.join("unet")), names(&path));
+
+    let refused = made(furnished(), 6).err().unwrap().to_string();
+    assert!(refused.contains("grounding.grid"), "{refused}");
 }
 
 fn four_times_smaller() -> VaeConfig {
