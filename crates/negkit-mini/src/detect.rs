@@ -18,12 +18,10 @@ use serde_json::{Value, json};
 use crate::MiniError;
 use crate::ask::Wear;
 use crate::gallery::{Gallery, Normalisation, draw};
-use crate::recipe::{self, SEED, SIDE};
+use crate::recipe::{self, CELL, SEED, SIDE};
 use crate::stage::Workshop;
 use crate::train::World;
 
-/// Side of a cell of the detector's grid, in pixels.
-const CELL: usize = 4;
 /// Share of a cell that a thing has to cover to be its label: legs, stems and glasses never cover
 /// half of one.
 const SHARE: f64 = 0.2;

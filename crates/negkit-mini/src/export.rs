@@ -86,7 +86,12 @@ pub const MODELS: [Model; 10] = {
         encoder("negationclip-p2", "negation-p2"),
         encoder("negationclip-rand-p1", "negation-rand-p1"),
         encoder("conclip", "negation-conclip"),
-        model("sd", "sd", &["vae", "latents"], Layout::Pipeline),
+        model(
+            "sd",
+            "sd",
+            &["vae", "latents", "sparse-pictures", "sparse-latents"],
+            Layout::Pipeline,
+        ),
         model("clipseg", "clipseg", &[], Layout::ClipSeg),
         model("vqa", "vqa", &[], Layout::Vqa),
         model("detector", "detector", &[], Layout::Detector),
@@ -367,14 +372,16 @@ fn describe(
     stages.push(done.clone());
     let mut trainings = Vec::new();
     for stage in &stages {
-        trainings.extend(cards::Training::of(shop, stage, &folder)?);
+        trainings.extend(cards::Training::all(shop, stage, &folder)?);
     }
+    let remade = remade_inputs(shop, &stages)?;
     let measured = quality.filter(|quality| is_of_these_weights(quality, model, &folder));
     let text = cards::card(&cards::Card {
         model,
         pictures: shop.finished("pictures")?,
         captions: caption_settings(shop)?.as_ref(),
         stages: &stages,
+        remade: &remade,
         trainings: &trainings,
         parameters,
         weight_bytes,
@@ -388,6 +395,21 @@ fn describe(
         weight_bytes,
         bytes: size(&folder)?,
     })
+}
+
+/// Inputs that those stages were built on and that the run has other ones of by now, each as the stage
+/// and the input.
+fn remade_inputs(shop: &Workshop, stages: &[Done]) -> Result<Vec<(String, String)>, MiniError> {
+    let mut remade = Vec::new();
+    for stage in stages {
+        for (input, digest) in &stage.inputs {
+            let now = done_or_not(shop, input)?;
+            if now.is_some_and(|now| now.digest() != *digest) {
+                remade.push((stage.stage.clone(), input.clone()));
+            }
+        }
+    }
+    Ok(remade)
 }
 
 fn done_or_not(shop: &Workshop, stage: &str) -> Result<Option<Done>, MiniError> {

@@ -67,18 +67,31 @@ impl Normalisation {
 }
 
 impl Gallery {
-    /// The scenes of `seeds`, their pictures in the file `path`: rendered, when it is not there.
+    /// The sampled scenes of `seeds`, their pictures in the file `path`: rendered, when it is not
+    /// there.
     ///
     /// # Errors
     /// When the file cannot be written or read, or is damaged.
     pub fn open(seeds: Range<u64>, path: &Path) -> Result<Self, MiniError> {
+        Self::open_with(Scene::sample, seeds, path)
+    }
+
+    /// The same of the scenes that `draw` makes of seeds.
+    ///
+    /// # Errors
+    /// As [`Gallery::open`].
+    pub fn open_with(
+        draw: fn(u64) -> Scene,
+        seeds: Range<u64>,
+        path: &Path,
+    ) -> Result<Self, MiniError> {
         let bar = crate::progress::bar(seeds.end - seeds.start, "pictures");
-        let corpus = Corpus::render(seeds.clone(), SIDE, path, |done, _| {
+        let corpus = Corpus::render_with(draw, seeds.clone(), SIDE, path, |done, _| {
             bar.set_position(done);
         })
         .map_err(MiniError::other)?;
         bar.finish_and_clear();
-        let scenes = seeds.into_par_iter().map(Scene::sample).collect();
+        let scenes = seeds.into_par_iter().map(draw).collect();
         Ok(Self { scenes, corpus })
     }
 

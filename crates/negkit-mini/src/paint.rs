@@ -1,18 +1,22 @@
 //! The stages of mini-sd: autoencoder, latents, UNet.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use negkit_text::ClipTextEncoder;
+use negkit_text::{ClipTextEncoder, TextEncoder};
 use negkit_train::tasks::diffusion::{
     CaptionedLatents, DiffusionTask, PipelineParts, export_pipeline, unet_init, zero_snr_schedule,
 };
+use negkit_train::tasks::grounding::CellLabels;
+use negkit_train::tasks::pictures::Pictures;
 use negkit_train::tasks::vae::{
     VaeTask, encode_pictures, export_vae, scaling_factor, vae_parameters,
 };
 use negkit_train::{ParamStore, TrainError, train};
-use negkit_world::language;
+use negkit_world::{Scene, language};
 use rand::Rng;
+use rayon::prelude::*;
 use serde_json::json;
 
 use crate::autoencoder::Autoencoder;
@@ -56,7 +60,6 @@ struct GalleryLatents<'a> {
     gallery: &'a Gallery,
     /// Scaled, picture by picture.
     values: Vec<f32>,
-    shape: [usize; 3],
 }
 
 impl CaptionedLatents for GalleryLatents<'_> {
@@ -65,7 +68,7 @@ impl CaptionedLatents for GalleryLatents<'_> {
     }
 
     fn shape(&self) -> [usize; 3] {
-        self.shape
+        shape()
     }
 
     fn read(&self, index: usize, latents: &mut [f32]) -> Result<(), TrainError> {
@@ -82,21 +85,90 @@ impl CaptionedLatents for GalleryLatents<'_> {
             false => language::caption_with(scene, &recipe::caption_style(), &mut rng).text,
         })
     }
+
+    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        Pictures::cells(&self.gallery, indices)
+    }
 }
 
-/// Latents of both galleries, scaled to unit variance: folder `latents`.
+/// Channels, height and width of a picture's latents.
+fn shape() -> [usize; 3] {
+    let side = recipe::SIDE as usize / recipe::vae_config().scale();
+    [LATENT_CHANNELS, side, side]
+}
+
+/// Several galleries' latents, one after the other.
+struct Joined<'a>(Vec<GalleryLatents<'a>>);
+
+impl Joined<'_> {
+    /// The gallery that has picture `index`, and its number there.
+    fn find(&self, mut index: usize) -> Result<(&GalleryLatents<'_>, usize), TrainError> {
+        for latents in &self.0 {
+            if index < latents.len() {
+                return Ok((latents, index));
+            }
+            index -= latents.len();
+        }
+        Err(TrainError::Task(format!(
+            "asked for a picture {index} beyond the last"
+        )))
+    }
+}
+
+impl CaptionedLatents for &Joined<'_> {
+    fn len(&self) -> usize {
+        self.0.iter().map(CaptionedLatents::len).sum()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        shape()
+    }
+
+    fn read(&self, index: usize, latents: &mut [f32]) -> Result<(), TrainError> {
+        let (own, index) = self.find(index)?;
+        own.read(index, latents)
+    }
+
+    fn caption(&self, index: usize, choice: u64) -> Result<String, TrainError> {
+        let (own, index) = self.find(index)?;
+        own.caption(index, choice)
+    }
+
+    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        let of_one = |&index: &usize| {
+            let (own, index) = self.find(index)?;
+            own.cells(&[index])
+        };
+        let each = indices.par_iter().map(of_one);
+        Ok(CellLabels::joined(each.collect::<Result<Vec<_>, _>>()?))
+    }
+}
+
+/// Pictures of scenes with few things, for the UNet alone: folder `sparse-pictures`.
+fn sparse_pictures(shop: &Workshop) -> Result<Gallery, MiniError> {
+    let open = |folder: &Path| {
+        let path = folder.join("training.rgb");
+        Gallery::open_with(Scene::sparse, recipe::SPARSE, &path)
+    };
+    let settings = json!({ "side": recipe::SIDE, "training": recipe::SPARSE });
+    let folder = shop.stage("sparse-pictures", &settings, &[], |folder| {
+        open(folder).map(drop)
+    })?;
+    open(&folder)
+}
+
+/// Latents of galleries, scaled to unit variance: the folder `stage`, with a file each.
 fn latents<'a>(
     shop: &Workshop,
-    world: &'a World,
-) -> Result<(GalleryLatents<'a>, GalleryLatents<'a>), MiniError> {
-    const NAMES: [&str; 2] = ["training", "validation"];
-    let galleries = [&world.train, &world.validation];
-    let folder = shop.stage("latents", &json!({}), &["pictures", "vae"], |folder| {
+    (stage, pictures): (&str, &str),
+    galleries: &[(&str, &'a Gallery)],
+) -> Result<Vec<GalleryLatents<'a>>, MiniError> {
+    let folder = shop.stage(stage, &json!({}), &[pictures, "vae"], |folder| {
         let autoencoder = Autoencoder::open(&shop.path("vae").join("export"))?;
-        for (name, gallery) in NAMES.into_iter().zip(galleries) {
+        for (name, gallery) in galleries {
             let bar = progress::bar(gallery.len() as u64, "latents");
             let mut values =
-                encode_pictures(&autoencoder.vae, &gallery, (16, &Device::Cpu), |done| {
+                encode_pictures(&autoencoder.vae, gallery, (16, &Device::Cpu), |done| {
                     bar.set_position(done as u64);
                 })?;
             bar.finish_and_clear();
@@ -110,21 +182,16 @@ fn latents<'a>(
         }
         Ok(())
     })?;
-    let side = recipe::SIDE as usize / recipe::vae_config().scale();
-    let read = |name: &str, gallery: &'a Gallery| -> Result<GalleryLatents<'a>, MiniError> {
+    let read = |(name, gallery): &(&str, &'a Gallery)| -> Result<GalleryLatents<'a>, MiniError> {
         let path = folder.join(format!("{name}.safetensors"));
         let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
         let values = match tensors.remove("latents") {
             Some(tensor) => tensor.to_vec1()?,
             None => Vec::new(),
         };
-        Ok(GalleryLatents {
-            gallery,
-            values,
-            shape: [LATENT_CHANNELS, side, side],
-        })
+        Ok(GalleryLatents { gallery, values })
     };
-    Ok((read(NAMES[0], galleries[0])?, read(NAMES[1], galleries[1])?))
+    galleries.iter().map(read).collect()
 }
 
 /// mini-sd: folder `sd`, in diffusers' layout under `export`.
@@ -132,30 +199,43 @@ fn latents<'a>(
 /// # Errors
 /// When the training fails.
 pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
-    let (settings, task_settings) = recipe::unet_training();
+    let trainings = recipe::unet_trainings();
     let config = recipe::unet_config();
     let described = json!({
-        "training": settings,
-        "task": task_settings,
+        "trainings": trainings,
         "model": config,
         "full_captions": recipe::FULL_CAPTIONS_UNET,
     });
-    let (train_latents, held_out) = latents(shop, world)?;
-    shop.stage("sd", &described, &["latents", "towers"], |folder| {
+    let galleries = [
+        ("training", &world.train),
+        ("validation", &world.validation),
+    ];
+    let mut train_latents = latents(shop, ("latents", "pictures"), &galleries)?;
+    let held_out = train_latents.split_off(1);
+    let sparse = sparse_pictures(shop)?;
+    let of_sparse = ("sparse-latents", "sparse-pictures");
+    train_latents.extend(latents(shop, of_sparse, &[("training", &sparse)])?);
+    let (train_latents, held_out) = (Joined(train_latents), Joined(held_out));
+    let inputs = ["latents", "sparse-latents", "towers"];
+    shop.stage("sd", &described, &inputs, |folder| {
         // Its text tower is that of the finished mini-clip.
         let clip = shop.path("towers").join("export");
         let text = ClipTextEncoder::load(&clip, &recipe::compute()).map_err(MiniError::other)?;
+        let text = Arc::new(text);
         let schedule = zero_snr_schedule()?;
         let store = ParamStore::random_with(SEED, &Device::Cpu, unet_init);
-        let task = DiffusionTask::new(
-            &store,
-            &config,
-            &schedule,
-            Arc::new(text),
-            (train_latents, held_out),
-            task_settings.clone(),
-        )?;
-        train(&store, &task, &settings, &folder.join("training"))?;
+        let folders = ["training", "training-noisy"];
+        for ((settings, task_settings), name) in trainings.iter().zip(folders) {
+            let task = DiffusionTask::new(
+                &store,
+                &config,
+                &schedule,
+                Arc::clone(&text) as Arc<dyn TextEncoder>,
+                (&train_latents, &held_out),
+                task_settings.clone(),
+            )?;
+            train(&store, &task, settings, &folder.join(name))?;
+        }
         let parts = PipelineParts {
             unet: &store,
             unet_config: &config,

@@ -7,12 +7,14 @@ use candle_core::Device;
 use negkit_checkpoint::Checkpoint;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::contrastive::ContrastiveTask;
+use negkit_train::tasks::grounding::CellLabels;
 use negkit_train::tasks::pictures::Pictures;
 use negkit_train::{ParamStore, TrainError, TrainedTokenizer, export_clip, train};
 use negkit_world::language;
 use serde_json::json;
 
 use crate::MiniError;
+use crate::detect::cell_labels;
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, CONTEXT, SEED, SIDE};
 use crate::stage::Workshop;
@@ -61,6 +63,12 @@ impl Pictures for &Gallery {
     fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError> {
         rgb.copy_from_slice(self.pixels(index));
         Ok(())
+    }
+
+    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        let config = recipe::detector_config().map_err(TrainError::other)?;
+        let (kinds, colours) = cell_labels(self, indices, &config)?;
+        Ok(CellLabels { kinds, colours })
     }
 }
 

@@ -19,9 +19,15 @@ const LICENCE: &str = env!("CARGO_PKG_LICENSE");
 /// How many rows of measurements a card shows at most; the file has all.
 const MOST_ROWS: usize = 120;
 
+/// What the names of the folders begin with that a stage trains in; where there are several, the rest
+/// of the name tells them apart and sorts them.
+const TRAINING: &str = "training";
+
 /// What a training left behind, besides weights.
 pub(super) struct Training {
     stage: String,
+    /// The stage's name, and what sets this training apart where the stage has several.
+    name: String,
     /// The picture in the model's folder.
     curves: Option<String>,
     steps: u64,
@@ -32,28 +38,42 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// Reads the logs of a stage that trains, and copies its curves into `folder`.
-    pub(super) fn of(
-        shop: &Workshop,
-        done: &Done,
-        folder: &Path,
-    ) -> Result<Option<Self>, MiniError> {
-        let from = shop.path(&done.stage).join("training");
+    /// Reads the logs of a stage's trainings, in order, and copies their curves into `folder`.
+    pub(super) fn all(shop: &Workshop, done: &Done, folder: &Path) -> Result<Vec<Self>, MiniError> {
+        let stage = shop.path(&done.stage);
+        let mut trainings = Vec::new();
+        for entry in fs::read_dir(&stage).map_err(MiniError::io(&stage, "list"))? {
+            let entry = entry.map_err(MiniError::io(&stage, "list"))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(what) = name.strip_prefix(TRAINING)
+                && entry.path().is_dir()
+            {
+                trainings.extend(Self::of(done, &entry.path(), what, folder)?);
+            }
+        }
+        trainings.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(trainings)
+    }
+
+    /// The training in `from`, that goes by the stage's name and `what`.
+    fn of(done: &Done, from: &Path, what: &str, folder: &Path) -> Result<Option<Self>, MiniError> {
         let Some(log) = last_row(&from.join("log.csv"))? else {
             return Ok(None);
         };
         let value = |name: &str| log.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        let name = format!("{}{what}", done.stage);
         let curves = from.join("curves.png");
-        let name = format!("curves-{}.png", done.stage);
+        let file = format!("curves-{name}.png");
         let has_curves = curves.is_file();
         if has_curves {
-            squeeze(&curves, &folder.join(&name))?;
+            squeeze(&curves, &folder.join(&file))?;
         }
         let mut scores = last_row(&from.join("validation.csv"))?.unwrap_or_default();
         scores.retain(|(name, _)| name != "step");
         Ok(Some(Self {
             stage: done.stage.clone(),
-            curves: has_curves.then_some(name),
+            name,
+            curves: has_curves.then_some(file),
             steps: value("step").unwrap_or_default() as u64,
             seconds: value("seconds").unwrap_or(done.seconds),
             scores,
@@ -106,6 +126,9 @@ pub(super) struct Card<'a> {
     pub(super) captions: Option<&'a Value>,
     /// The model's own stages, in order.
     pub(super) stages: &'a [Done],
+    /// Inputs that the run has other ones of by now, each as the stage that was built on it and the
+    /// input.
+    pub(super) remade: &'a [(String, String)],
     pub(super) trainings: &'a [Training],
     pub(super) parameters: usize,
     pub(super) weight_bytes: u64,
@@ -402,7 +425,28 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                 })
             )?;
         }
-        "sd" => writeln!(out, "{negations}, as for mini-clip.\n")?,
+        "sd" => {
+            writeln!(out, "{negations}, as for mini-clip.\n")?;
+            let sparse = card
+                .stages
+                .iter()
+                .find(|done| done.stage == "sparse-pictures");
+            if let Some(sparse) = sparse {
+                let bound = |end: &str| sparse.settings["training"][end].as_u64();
+                let (start, end) = (bound("start"), bound("end"));
+                writeln!(
+                    out,
+                    "The UNet also learned from scenes with one or two sorts of things, every kind \
+                     as often (`Scene::sparse`, seeds {} to {}): among five things, of which a \
+                     caption names two, it learned places and colours long before nouns. And both \
+                     had to name what stands in every cell of the picture (`grounding` in the \
+                     recipe), the autoencoder in its latents and the UNet in its features, by a \
+                     linear layer that is not part of them.\n",
+                    start.unwrap_or_default(),
+                    end.unwrap_or_default().saturating_sub(1)
+                )?;
+            }
+        }
         _ => {}
     }
     Ok(())
@@ -434,7 +478,7 @@ fn quality(out: &mut String, card: &Card<'_>) -> fmt::Result {
         writeln!(
             out,
             "On validation scenes at the end of the training `{}`:\n\n| score | value |\n|---|---|",
-            training.stage
+            training.name
         )?;
         for (name, value) in &training.scores {
             writeln!(out, "| {} | {value:.4} |", name.replace('_', " "))?;
@@ -448,19 +492,26 @@ fn training(out: &mut String, card: &Card<'_>) -> fmt::Result {
     writeln!(out, "## Recipe\n")?;
     for done in card.stages {
         write!(out, "Stage `{}`", done.stage)?;
-        let training = card.trainings.iter().find(|t| t.stage == done.stage);
-        if let Some(training) = training {
+        let trainings = || card.trainings.iter().filter(|t| t.stage == done.stage);
+        for (i, training) in trainings().enumerate() {
             let (steps, time) = (thousands(training.steps), duration(training.seconds));
-            write!(out, ", {steps} steps in {time}")?;
+            let before = if i == 0 { "," } else { " and" };
+            write!(out, "{before} {steps} steps in {time}")?;
         }
         let inputs: Vec<String> = done.inputs.iter().map(|(n, _)| format!("`{n}`")).collect();
         if !inputs.is_empty() {
             write!(out, ", built on {}", inputs.join(", "))?;
         }
+        let remade = card.remade.iter().filter(|(stage, _)| *stage == done.stage);
+        for (_, input) in remade {
+            write!(out, " (an earlier `{input}`, which was made anew since)")?;
+        }
         writeln!(out, ":")?;
         writeln!(out, "\n```json\n{:#}\n```\n", done.settings)?;
-        if let Some(curves) = training.and_then(|training| training.curves.as_ref()) {
-            writeln!(out, "![Curves of {}]({curves})\n", done.stage)?;
+        for training in trainings() {
+            if let Some(curves) = &training.curves {
+                writeln!(out, "![Curves of {}]({curves})\n", training.name)?;
+            }
         }
     }
     Ok(())
