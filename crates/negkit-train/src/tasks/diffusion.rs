@@ -632,9 +632,8 @@ pub struct PipelineParts<'a> {
 /// When a part cannot be read, or a file cannot be written.
 pub fn export_pipeline(parts: PipelineParts<'_>, folder: &Path) -> Result<(), TrainError> {
     let unet = parts.unet_config.to_json().map_err(TrainError::other)?;
-    let of_unet = |name: &str| !name.starts_with(grounding::PREFIX);
     write_part(
-        (parts.unet, of_unet),
+        (parts.unet, grounding::is_of_the_model),
         &unet,
         &folder.join("unet"),
         DIFFUSERS_WEIGHTS,

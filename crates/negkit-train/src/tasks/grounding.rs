@@ -21,7 +21,12 @@ use super::detector::{Scores, label_scores};
 use crate::{Init, ParamStore, TrainError};
 
 /// What the names of the head's parameters begin with.
-pub(super) const PREFIX: &str = "grounding.";
+const PREFIX: &str = "grounding.";
+
+/// Whether a parameter is the model's own, and so to be published, and not the head's.
+pub(super) fn is_of_the_model(name: &str) -> bool {
+    !name.starts_with(PREFIX)
+}
 
 /// The head's parameters, where those of the model itself are asked for.
 pub(super) fn not_of_the_model() -> Ignored<'static> {

@@ -424,6 +424,10 @@ pub fn scaling_factor(latents: &[f32]) -> Result<f64, TrainError> {
 /// When a file cannot be written.
 pub fn export_vae(store: &ParamStore, config: &VaeConfig, folder: &Path) -> Result<(), TrainError> {
     let text = config.to_json().map_err(TrainError::other)?;
-    let of_vae = |name: &str| !name.starts_with(grounding::PREFIX);
-    write_part((store, of_vae), &text, folder, DIFFUSERS_WEIGHTS)
+    write_part(
+        (store, grounding::is_of_the_model),
+        &text,
+        folder,
+        DIFFUSERS_WEIGHTS,
+    )
 }

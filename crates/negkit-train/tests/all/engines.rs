@@ -140,40 +140,10 @@ fn an_autoencoder_learns_and_is_the_same_from_its_folder() {
     assert!(largest_difference(&made[0], &made[1]) < F16_TOLERANCE);
 }
 
-/// The squares, with their two colours for two kinds of things.
-struct KnownSquares(PackedPictures<Vec<u8>>);
-
-impl Pictures for KnownSquares {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        self.0.size()
-    }
-
-    fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError> {
-        self.0.read(index, rgb)
-    }
-
-    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
-        let label = |index: usize, cell: usize| {
-            let own = (index >> 2 & 1, index >> 3 & 1) == (cell / 32, cell % 8 / 4);
-            u32::from(own) * (1 + (index >> 1 & 1) as u32)
-        };
-        let kinds: Vec<u32> = indices
-            .iter()
-            .flat_map(|&index| (0..64).map(move |cell| label(index, cell)))
-            .collect();
-        let colours = kinds.clone();
-        Ok(CellLabels { kinds, colours })
-    }
-}
-
 #[test]
 fn latents_learn_to_tell_what_stands_where() {
     let folder = tempfile::tempdir().unwrap();
-    let squares = || KnownSquares(PackedPictures::new(squares(), (SIDE, SIDE)).unwrap());
+    let squares = || NamedSquares(PackedPictures::new(squares(), (SIDE, SIDE)).unwrap());
     let store = vae_parameters(1, &vae_config(), &Device::Cpu).unwrap();
     let options = |grounding| VaeSettings {
         batch_size: 8,
@@ -493,7 +463,7 @@ fn four_times_smaller() -> VaeConfig {
     }
 }
 
-/// The squares with the phrases that tell where they are.
+/// The squares with the phrases that tell where they are, and their two colours for two kinds of things.
 struct NamedSquares(PackedPictures<Vec<u8>>);
 
 impl Pictures for NamedSquares {
@@ -507,6 +477,19 @@ impl Pictures for NamedSquares {
 
     fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError> {
         self.0.read(index, rgb)
+    }
+
+    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        let label = |index: usize, cell: usize| {
+            let own = (index >> 2 & 1, index >> 3 & 1) == (cell / 32, cell % 8 / 4);
+            u32::from(own) * (1 + (index >> 1 & 1) as u32)
+        };
+        let kinds: Vec<u32> = indices
+            .iter()
+            .flat_map(|&index| (0..64).map(move |cell| label(index, cell)))
+            .collect();
+        let colours = kinds.clone();
+        Ok(CellLabels { kinds, colours })
     }
 }
 
