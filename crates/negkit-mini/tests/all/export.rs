@@ -34,6 +34,10 @@ fn all_models_are_exported_and_every_change_to_them_is_found() {
         "sd": { "objects": { "mean": 0.9, "interval": [0.8, 1] } },
         "weights": { "sd": { "model_index.json": "0".repeat(64) } } });
     fs::write(work.path().join("quality.json"), quality.to_string()).unwrap();
+    // Made anew, after what was built on it.
+    let vae = shop.path("vae").join("done.json");
+    let changed = fs::read_to_string(&vae).unwrap().replace("0.007", "0.008");
+    fs::write(&vae, changed).unwrap();
     let done = export(&shop, &weights, &options(work.path())).unwrap();
 
     assert!(done.missing.is_empty(), "{:?}", done.missing);
@@ -87,6 +91,16 @@ fn all_models_are_exported_and_every_change_to_them_is_found() {
     ] {
         assert!(clip.contains(part), "{part:?} is not in\n{clip}");
     }
+    let sd = card("sd");
+    for part in [
+        "Stage `sd`, 1,500 steps in 1 h 2 min and 1,500 steps in 1 h 2 min, built on `latents`, `clip`:",
+        "at the end of the training `sd-noisy`",
+        "Stage `latents`, built on `vae` (an earlier `vae`, which was made anew since):",
+    ] {
+        assert!(sd.contains(part), "{part:?} is not in\n{sd}");
+    }
+    let vqa = "built on `tokenizer`, `vae` (an earlier `vae`, which was made anew since):";
+    assert!(card("vqa").contains(vqa));
     // Those were other weights.
     assert!(card("sd").contains("Not measured yet"));
     assert!(card("vqa").contains("Not measured yet"));

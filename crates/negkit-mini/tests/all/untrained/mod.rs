@@ -43,8 +43,8 @@ pub fn stage(shop: &Workshop, name: &str, inputs: &[&str], write: impl FnOnce(&P
         .join("export")
 }
 
-fn log(shop: &Workshop, stage: &str) {
-    let folder = shop.path(stage).join("training");
+fn log(shop: &Workshop, stage: &str, training: &str) {
+    let folder = shop.path(stage).join(training);
     fs::create_dir_all(&folder).unwrap();
     fs::write(
         folder.join("log.csv"),
@@ -77,7 +77,7 @@ pub fn trained(folder: &Path) -> Workshop {
     stage(&shop, "tokenizer", &["pictures"], |_| ());
     stage(&shop, "captions", &["pictures"], |_| ());
     let stock = clip(&shop, "clip", &["tokenizer"], 1);
-    log(&shop, "clip");
+    log(&shop, "clip", "training");
     for (variant, seed) in ["negationclip", "p1", "p2", "rand-p1", "conclip"]
         .iter()
         .zip(2..)
@@ -109,6 +109,11 @@ pub fn trained(folder: &Path) -> Workshop {
         };
         export_pipeline(parts, folder).unwrap();
     });
+    for training in ["training", "training-noisy"] {
+        log(&shop, "sd", training);
+    }
+    // Of such a name are pictures and latents of galleries, too.
+    fs::write(shop.path("sd").join("training.rgb"), []).unwrap();
     stage(&shop, "clipseg", &["clip"], |folder| {
         let clip = FrozenClip::open(&stock, recipe::SEGMENTATION_SIDE, &Device::Cpu).unwrap();
         let config = clip.describe(&recipe::clipseg_config()).unwrap();
