@@ -137,59 +137,137 @@ pub fn layer<R: Rows>(
     finish: Finish<'_, R::Value>,
 ) -> Result<Vec<R::Value>> {
     let count = rows.count();
-    let gated = finish.function == Function::Geglu;
-    let width = weights.columns() / if gated { 2 } else { 1 };
-    let shift_fits = finish.shift.is_none_or(|(values, each)| {
-        each > 0 && values.len() == count.div_ceil(each) * weights.columns()
-    });
-    let fits = rows.steps() == weights.steps()
-        && finish
-            .bias
-            .is_none_or(|bias| bias.len() == weights.columns())
-        && finish
-            .residual
-            .is_none_or(|residual| residual.len() == count * width)
-        && shift_fits
-        && (!gated || weights.columns().is_multiple_of(2 * GATE_COLUMNS));
-    if !fits {
+    if rows.steps() != weights.steps() {
         bail!(
-            "cannot multiply {count} rows of {} values by weights {} x {}, with bias {:?}, shift \
-             {:?} and residual {:?}",
+            "cannot multiply {count} rows of {} values by weights {} x {}",
             rows.steps(),
             weights.columns(),
-            weights.steps(),
-            finish.bias.map(<[_]>::len),
-            finish.shift.map(|(values, each)| (values.len(), each)),
-            finish.residual.map(<[_]>::len),
+            weights.steps()
         )
     }
+    let finishing = Finishing::new(finish, [count, weights.columns()])?;
     crate::count::product(count, weights.columns(), weights.steps());
-    let blocks = Blocks::of(count, weights);
-    Ok(filled(count * width, |out| {
+    let blocks = Blocks::of(count, weights, HEIGHT);
+    Ok(filled(finishing.length(), |out| {
         let compute = |task: usize| {
             let task = Task {
                 rows,
                 range: blocks.rows(task, count),
                 panels: blocks.panels(task, weights),
                 weights,
-                finish,
+                finishing,
                 out,
-                width,
             };
             weights.format.isa.arch().dispatch(task);
         };
-        /// Multiplications below which waking a thread costs more than it saves.
-        const WORTH_THREADS: usize = 1 << 18;
-        if count * weights.columns() * weights.steps() < WORTH_THREADS {
-            (0..blocks.count()).for_each(compute);
-        } else {
-            (0..blocks.count()).into_par_iter().for_each(compute);
-        }
+        blocks.each(count * weights.columns() * weights.steps(), compute);
     }))
 }
 
+/// Rows of a task whose steps of one block stay in the second level of the cache.
+const HEIGHT: usize = 192;
+
+/// How sums become an output.
+#[derive(Clone, Copy)]
+pub(crate) struct Finishing<'a, T> {
+    finish: Finish<'a, T>,
+    rows: usize,
+    columns: usize,
+    /// Of a row of the output.
+    width: usize,
+}
+
+impl<'a, T: Element> Finishing<'a, T> {
+    /// For sums `[rows, columns]`.
+    ///
+    /// # Errors
+    /// When sizes do not fit.
+    pub(crate) fn new(finish: Finish<'a, T>, [rows, columns]: [usize; 2]) -> Result<Self> {
+        let gated = finish.function == Function::Geglu;
+        let width = columns / if gated { 2 } else { 1 };
+        let shift_fits = finish
+            .shift
+            .is_none_or(|(values, each)| each > 0 && values.len() == rows.div_ceil(each) * columns);
+        let fits = finish.bias.is_none_or(|bias| bias.len() == columns)
+            && finish
+                .residual
+                .is_none_or(|residual| residual.len() == rows * width)
+            && shift_fits
+            && (!gated || columns.is_multiple_of(2 * GATE_COLUMNS));
+        if !fits {
+            bail!(
+                "cannot finish {rows} rows of {columns} sums with bias {:?}, shift {:?} and residual \
+                 {:?}",
+                finish.bias.map(<[_]>::len),
+                finish.shift.map(|(values, each)| (values.len(), each)),
+                finish.residual.map(<[_]>::len),
+            )
+        }
+        Ok(Self {
+            finish,
+            rows,
+            columns,
+            width,
+        })
+    }
+
+    /// Values of the output.
+    pub(crate) fn length(&self) -> usize {
+        self.rows * self.width
+    }
+
+    /// Columns of the sums.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Finishes the sums of a row, those from column `first` on, and writes them to `out`.
+    ///
+    /// # Safety
+    /// No other thread may be at the same row and columns.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
+    pub(crate) unsafe fn row(
+        &self,
+        row: usize,
+        first: usize,
+        sums: &mut [f32],
+        out: SharedSlice<'_, T>,
+    ) {
+        let columns = first..first + sums.len();
+        if let Some(bias) = self.finish.bias {
+            for (sum, bias) in sums.iter_mut().zip(&bias[columns.clone()]) {
+                *sum += bias;
+            }
+        }
+        if let Some((shift, each)) = self.finish.shift {
+            let shift = &shift[row / each * self.columns..][columns];
+            for (sum, shift) in sums.iter_mut().zip(shift) {
+                *sum += shift.to_f32();
+            }
+        }
+        let (sums, first) = match self.finish.function {
+            Function::Identity => (sums, first),
+            Function::Silu => (apply::<Silu>(sums), first),
+            Function::QuickGelu => (apply::<QuickGelu>(sums), first),
+            Function::GeluErf => (apply::<GeluErf>(sums), first),
+            Function::Relu => (apply::<Relu>(sums), first),
+            Function::Geglu => (gate(sums), first / 2),
+        };
+        let at = row * self.width + first;
+        if let Some(residual) = self.finish.residual {
+            for (sum, residual) in sums.iter_mut().zip(&residual[at..]) {
+                *sum += residual.to_f32();
+            }
+        }
+        // SAFETY: the caller sees to it that nobody else has this part, and it is written only.
+        let to = unsafe { out.part(at, sums.len()) };
+        T::narrow(sums, to);
+    }
+}
+
 /// How an output is divided among tasks.
-struct Blocks {
+pub(crate) struct Blocks {
     /// Rows of a task.
     height: usize,
     /// Panels of a task.
@@ -199,17 +277,16 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn of(rows: usize, weights: &Weights) -> Self {
-        /// Rows whose steps of one block stay in the second level of the cache.
-        const HEIGHT: usize = 192;
-        /// Columns whose sums do too.
+    /// Tasks of at most about `tallest` rows.
+    pub(crate) fn of(rows: usize, weights: &Weights, tallest: usize) -> Self {
+        /// Columns whose sums stay in the second level of the cache.
         const WIDTH: usize = 512;
         /// Tasks that keep a few cores busy.
         const TASKS: usize = 8;
         /// Columns that are worth copying the rows for once more.
         const LEAST_WIDTH: usize = 2 * GATE_COLUMNS;
         let format = weights.format;
-        let down = rows.div_ceil(HEIGHT).max(1);
+        let down = rows.div_ceil(tallest).max(1);
         let height = rows.div_ceil(down).next_multiple_of(format.rows);
         let down = rows.div_ceil(height.max(1));
         let columns = weights.columns();
@@ -227,16 +304,24 @@ impl Blocks {
         }
     }
 
-    fn count(&self) -> usize {
-        self.down * self.across
+    /// Calls `compute` for every task, on as many threads as `multiplications` are worth.
+    pub(crate) fn each(&self, multiplications: usize, compute: impl Fn(usize) + Sync + Send) {
+        /// Multiplications below which waking a thread costs more than it saves.
+        const WORTH_THREADS: usize = 1 << 18;
+        let tasks = 0..self.down * self.across;
+        if multiplications < WORTH_THREADS {
+            tasks.for_each(compute);
+        } else {
+            tasks.into_par_iter().for_each(compute);
+        }
     }
 
-    fn rows(&self, task: usize, rows: usize) -> Range<usize> {
+    pub(crate) fn rows(&self, task: usize, rows: usize) -> Range<usize> {
         let start = task / self.across * self.height;
         start..(start + self.height).min(rows)
     }
 
-    fn panels(&self, task: usize, weights: &Weights) -> Range<usize> {
+    pub(crate) fn panels(&self, task: usize, weights: &Weights) -> Range<usize> {
         let all = weights.columns().div_ceil(weights.format.columns);
         let start = task % self.across * self.panels;
         start..(start + self.panels).min(all)
@@ -248,10 +333,8 @@ struct Task<'a, R: Rows> {
     range: Range<usize>,
     panels: Range<usize>,
     weights: &'a Weights,
-    finish: Finish<'a, R::Value>,
+    finishing: Finishing<'a, R::Value>,
     out: SharedSlice<'a, R::Value>,
-    /// Of a row of the output.
-    width: usize,
 }
 
 impl<R: Rows> WithSimd for Task<'_, R> {
@@ -322,39 +405,13 @@ impl<R: Rows> Task<'_, R> {
     fn write(&self, sums: &mut [f32], stride: usize, width: usize) {
         let first = self.panels.start * self.weights.format.columns;
         let count = width.min(self.weights.columns() - first);
-        let columns = first..first + count;
         for (row, sums) in self.range.clone().zip(sums.chunks_exact_mut(stride)) {
-            let sums = &mut sums[..count];
-            if let Some(bias) = self.finish.bias {
-                for (sum, bias) in sums.iter_mut().zip(&bias[columns.clone()]) {
-                    *sum += bias;
-                }
-            }
-            if let Some((shift, each)) = self.finish.shift {
-                let shift = &shift[row / each * self.weights.columns()..][columns.clone()];
-                for (sum, shift) in sums.iter_mut().zip(shift) {
-                    *sum += shift.to_f32();
-                }
-            }
-            let (sums, first) = match self.finish.function {
-                Function::Identity => (sums, first),
-                Function::Silu => (apply::<Silu>(sums), first),
-                Function::QuickGelu => (apply::<QuickGelu>(sums), first),
-                Function::GeluErf => (apply::<GeluErf>(sums), first),
-                Function::Relu => (apply::<Relu>(sums), first),
-                Function::Geglu => (gate(sums), first / 2),
-            };
-            let at = row * self.width + first;
-            if let Some(residual) = self.finish.residual {
-                for (sum, residual) in sums.iter_mut().zip(&residual[at..]) {
-                    *sum += residual.to_f32();
-                }
-            }
             #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
             // SAFETY: no two tasks have a row and a column in common, and a task takes one row after
-            // another; the part is written only.
-            let to = unsafe { self.out.part(at, sums.len()) };
-            R::Value::narrow(sums, to);
+            // another.
+            unsafe {
+                self.finishing.row(row, first, &mut sums[..count], self.out);
+            }
         }
     }
 }

@@ -5,8 +5,9 @@
 //! pulp's vectors of whatever width, so that the code that is tested with one width is the code that
 //! runs with another. `negkit-nn` decides which tensors come here; models never call this crate.
 //!
-//! - [`layer()`]: linear layers and convolutions with weights packed once ([`Weights`]), finished before
-//!   the result leaves the cache; [`attend`], [`group_norm`] and [`layer_norm`]. These are for inference:
+//! - [`layer()`] and [`convolve`]: linear layers and convolutions with weights packed once ([`Weights`],
+//!   [`Convolution`]), finished before the result leaves the cache; [`attend`], [`group_norm`] and
+//!   [`layer_norm`]. These are for inference:
 //!   values are f32 or bf16, channels are last (NHWC), and there are no gradients.
 //! - [`training`]: fused f32 operations with gradients, on planes of channels (NCHW).
 //! - [`product`](Products): matrix products of f32 in any layout, exact or with factors in bf16.
@@ -15,6 +16,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod attend;
+mod convolution;
 mod count;
 mod element;
 mod isa;
@@ -29,8 +31,10 @@ mod threads;
 pub mod training;
 mod weights;
 mod windows;
+mod winograd;
 
 pub use attend::{Heads, attend};
+pub use convolution::{Convolution, Reach, convolve};
 pub use count::operations;
 pub use element::Element;
 pub use isa::{Isa, IsaError, VARIABLE};

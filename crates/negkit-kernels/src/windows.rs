@@ -38,6 +38,12 @@ impl Sliding {
         (!nothing).then(|| Some([along(0)?, along(1)?])).flatten()
     }
 
+    /// Whether it is 3x3 pixels that go pixel by pixel, with a border of one, so that there are as many
+    /// windows as pixels.
+    pub(crate) fn is_same_3x3(&self) -> bool {
+        self.kernel == [3, 3] && [self.stride, self.before, self.after] == [1; 3]
+    }
+
     /// For every window and every pixel of it, which pixel of the picture it is.
     fn pixels(&self, i: usize, windows: usize) -> Vec<Option<u32>> {
         let (from, to) = (self.picture[i], self.resized[i]);
@@ -116,6 +122,18 @@ impl<'a, T> Windows<'a, T> {
     /// Height and width of the result.
     pub fn size(&self) -> [usize; 2] {
         self.windows
+    }
+
+    /// The channels of a pixel of a window; `None` where it lies in the border.
+    #[inline(always)]
+    pub(crate) fn pixel(&self, window: usize, [down, across]: [usize; 2]) -> Option<&'a [T]> {
+        let [height, width] = self.sliding.picture;
+        let (x, rest) = (window % self.windows[1], window / self.windows[1]);
+        let (y, picture) = (rest % self.windows[0], rest / self.windows[0]);
+        let row = self.down[y * self.sliding.kernel[0] + down]?;
+        let column = self.across[x * self.sliding.kernel[1] + across]?;
+        let pixel = (picture * height + row as usize) * width + column as usize;
+        Some(&self.pictures[pixel * self.channels..][..self.channels])
     }
 
     /// Number of pictures.

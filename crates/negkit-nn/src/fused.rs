@@ -4,8 +4,8 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 use half::bf16;
 use negkit_kernels::{
-    Affine, AttentionMask, Finish, Function, Heads, Isa, Matrix, Rows, Sliding, Windows, attend,
-    group_norm, layer, layer_norm,
+    Affine, AttentionMask, Convolution, Finish, Function, Heads, Isa, Matrix, Sliding, Weights,
+    attend, convolve, group_norm, layer, layer_norm,
 };
 
 use crate::packed::{Packed, Value, borrow, channels_last};
@@ -32,51 +32,48 @@ macro_rules! of_type {
     };
 }
 
-fn finish<R: Rows<Value: Value>>(
-    rows: &R,
-    packed: &Packed,
+/// Calls `work` with `rest` as the kernels take it. A row of the shift is for one row of the output: of
+/// pictures the kernel says how many pixels they have.
+fn finish<T: Value, R>(
     rest: Rest,
     residual: Option<&Tensor>,
-    pictures: usize,
-) -> Result<Vec<R::Value>> {
+    work: impl FnOnce(Finish<T>) -> Result<R>,
+) -> Result<R> {
     let finish = Finish {
         bias: rest.bias,
         shift: None,
         function: rest.function,
         residual: None,
     };
-    let each = rows.count() / pictures.max(1);
-    let weights = &packed.weights;
     match (rest.shift, residual) {
-        (None, None) => layer(rows, weights, finish),
+        (None, None) => work(finish),
         (Some(shift), None) => borrow(shift, |shift| {
-            let shift = Some((shift, each));
-            layer(rows, weights, Finish { shift, ..finish })
+            let shift = Some((shift, 1));
+            work(Finish { shift, ..finish })
         }),
         (None, Some(residual)) => borrow(residual, |residual| {
             let residual = Some(residual);
-            layer(rows, weights, Finish { residual, ..finish })
+            work(Finish { residual, ..finish })
         }),
         (Some(shift), Some(residual)) => borrow(shift, |shift| {
             borrow(residual, |residual| {
-                let (shift, residual) = (Some((shift, each)), Some(residual));
-                let finish = Finish {
+                let (shift, residual) = (Some((shift, 1)), Some(residual));
+                work(Finish {
                     shift,
                     residual,
                     ..finish
-                };
-                layer(rows, weights, finish)
+                })
             })
         }),
     }
 }
 
 /// `[.., steps]` to `[.., columns]`.
-pub(crate) fn linear(x: &Tensor, packed: &Packed, rest: Rest) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, packed: &Packed<Weights>, rest: Rest) -> Result<Tensor> {
     of_type!(x, linear_of(x, packed, rest))
 }
 
-fn linear_of<T: Value>(x: &Tensor, packed: &Packed, rest: Rest) -> Result<Tensor> {
+fn linear_of<T: Value>(x: &Tensor, packed: &Packed<Weights>, rest: Rest) -> Result<Tensor> {
     let mut dims = x.dims().to_vec();
     let Some(last) = dims.last_mut() else {
         bail!("linear: expected an input of at least one dimension, found a scalar")
@@ -97,32 +94,37 @@ fn linear_of<T: Value>(x: &Tensor, packed: &Packed, rest: Rest) -> Result<Tensor
     }
     let values = borrow::<T, _>(x, |values| {
         let rows = Matrix::new(values, packed.weights.steps())?;
-        finish(&rows, packed, rest, rest.residual, 1)
+        finish(rest, rest.residual, |finish| {
+            layer(&rows, &packed.weights, finish)
+        })
     })?;
     Tensor::from_vec(values, dims, &Device::Cpu)
 }
 
 /// `[n, input, h, w]` to `[n, output, h', w']`, channels last in memory.
-pub(crate) fn conv2d(x: &Tensor, packed: &Packed, sliding: Sliding, rest: Rest) -> Result<Tensor> {
+pub(crate) fn conv2d(
+    x: &Tensor,
+    packed: &Packed<Convolution>,
+    sliding: Sliding,
+    rest: Rest,
+) -> Result<Tensor> {
     of_type!(x, conv2d_of(x, packed, sliding, rest))
 }
 
 fn conv2d_of<T: Value>(
     x: &Tensor,
-    packed: &Packed,
+    packed: &Packed<Convolution>,
     sliding: Sliding,
     rest: Rest,
 ) -> Result<Tensor> {
     let (n, channels, ..) = x.dims4()?;
-    let steps = packed.weights.steps();
-    if channels * sliding.kernel[0] * sliding.kernel[1] != steps {
+    let (columns, inputs) = (packed.weights.columns(), packed.weights.inputs());
+    if channels != inputs {
         bail!(
-            "conv2d: expected {} channels, found shape {:?}",
-            steps / (sliding.kernel[0] * sliding.kernel[1]).max(1),
+            "conv2d: expected {inputs} channels, found shape {:?}",
             x.dims()
         )
     }
-    let columns = packed.weights.columns();
     if let Some(shift) = rest.shift
         && shift.dims() != [n, columns]
     {
@@ -132,16 +134,19 @@ fn conv2d_of<T: Value>(
         )
     }
     let residual = rest.residual.map(channels_last).transpose()?;
+    if let (Some(residual), Some([height, width])) = (&residual, sliding.windows())
+        && residual.dims() != [n, height, width, columns]
+    {
+        bail!(
+            "conv2d: cannot add {:?} to {:?}",
+            residual.dims(),
+            [n, height, width, columns]
+        )
+    }
     let (values, [height, width]) = borrow::<T, _>(&channels_last(x)?, |values| {
-        let windows = Windows::new(values, channels, sliding)?;
-        let size = windows.size();
-        if let Some(residual) = &residual
-            && residual.dims() != [n, size[0], size[1], columns]
-        {
-            bail!("conv2d: cannot add {:?} to {size:?}", residual.dims())
-        }
-        let values = finish(&windows, packed, rest, residual.as_ref(), n)?;
-        Ok((values, size))
+        finish(rest, residual.as_ref(), |finish| {
+            convolve(values, sliding, &packed.weights, finish)
+        })
     })?;
     Tensor::from_vec(values, (n, height, width, columns), &Device::Cpu)?.permute((0, 3, 1, 2))
 }

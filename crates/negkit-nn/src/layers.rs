@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
-use negkit_kernels::{Affine, Function, Order, Products, Sliding};
+use negkit_kernels::{Affine, Convolution, Function, Order, Products, Reach, Sliding, Weights};
 
 use crate::fused::{self, Rest};
 use crate::ops::{self, Gating};
-use crate::packed::{Kernel, Packed, is_channels_last, vector};
+use crate::packed::{Form, Kernel, Packed, is_channels_last, vector};
 use crate::{Activation, Params, upsample_nearest};
 
 /// A vector of parameters, and the same as the kernels take it.
@@ -27,27 +27,43 @@ impl Vector {
 }
 
 /// A kernel and its bias.
-#[derive(Debug, Clone)]
-struct Affinity {
-    kernel: Kernel,
+#[derive(Debug)]
+struct Affinity<F: Form> {
+    kernel: Kernel<F>,
     bias: Option<Vector>,
 }
 
-impl Affinity {
-    fn new(weight: Tensor, bias: Option<Tensor>, order: Order, params: &Params) -> Result<Self> {
-        let kernel = Kernel::new(weight, order, params)?;
-        let bias = bias.map(|bias| Vector::new(bias, params));
-        let mut bias = bias.transpose()?;
-        if let (Kernel::Packed(packed), Some(bias)) = (&kernel, &mut bias)
+impl<F: Form> Clone for Affinity<F> {
+    fn clone(&self) -> Self {
+        Self {
+            kernel: self.kernel.clone(),
+            bias: self.bias.clone(),
+        }
+    }
+}
+
+impl Affinity<Weights> {
+    /// Of a linear layer.
+    fn linear(weight: Tensor, bias: Option<Tensor>, order: Order, params: &Params) -> Result<Self> {
+        let mut affinity = Self::new(weight, bias, order, params)?;
+        if let (Kernel::Packed(packed), Some(bias)) = (&affinity.kernel, &mut affinity.bias)
             && let Some(values) = &mut bias.values
         {
-            *values = packed.order.arrange(values).into();
+            *values = packed.how.arrange(values).into();
         }
+        Ok(affinity)
+    }
+}
+
+impl<F: Form> Affinity<F> {
+    fn new(weight: Tensor, bias: Option<Tensor>, how: F::How, params: &Params) -> Result<Self> {
+        let kernel = Kernel::new(weight, how, params)?;
+        let bias = bias.map(|bias| Vector::new(bias, params)).transpose()?;
         Ok(Self { kernel, bias })
     }
 
     /// What the kernels take, if `tensors` are for them.
-    fn fused(&self, tensors: &[&Tensor]) -> Option<(&Packed, Option<&[f32]>)> {
+    fn fused(&self, tensors: &[&Tensor]) -> Option<(&Packed<F>, Option<&[f32]>)> {
         let packed = self.kernel.packed(tensors)?;
         match &self.bias {
             None => Some((packed, None)),
@@ -63,7 +79,7 @@ impl Affinity {
 /// `y = x W^T + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    affinity: Affinity,
+    affinity: Affinity<Weights>,
     products: Products,
 }
 
@@ -88,7 +104,7 @@ impl Linear {
 
     fn new(weight: Tensor, bias: Option<Tensor>, params: &Params) -> Result<Self> {
         Ok(Self {
-            affinity: Affinity::new(weight, bias, Order::Plain, params)?,
+            affinity: Affinity::linear(weight, bias, Order::Plain, params)?,
             products: params.products(),
         })
     }
@@ -130,8 +146,8 @@ impl Linear {
 /// ("Attention Is All You Need", section 3.3), or the gated one of diffusers.
 #[derive(Debug, Clone)]
 pub struct FeedForward {
-    first: Affinity,
-    second: Affinity,
+    first: Affinity<Weights>,
+    second: Affinity<Weights>,
     gating: Gating,
     products: Products,
 }
@@ -172,7 +188,7 @@ impl FeedForward {
         };
         let load = |params: &Params, [output, input]: [usize; 2], order| {
             let weight = params.get((output, input), "weight")?;
-            Affinity::new(weight, Some(params.get(output, "bias")?), order, params)
+            Affinity::linear(weight, Some(params.get(output, "bias")?), order, params)
         };
         Ok(Self {
             first: load(first, [hidden, width], order)?,
@@ -207,7 +223,7 @@ impl FeedForward {
         };
         let function = match self.gating {
             Gating::Activation(activation) => activation.function(),
-            Gating::Geglu if first.order == Order::Gated => Function::Geglu,
+            Gating::Geglu if first.how == Order::Gated => Function::Geglu,
             Gating::Geglu => Function::Identity,
         };
         let rest = Rest {
@@ -284,7 +300,7 @@ impl ConvOptions {
 /// as ever): that is how the next convolution reads it, and norms and residuals keep it.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
-    affinity: Affinity,
+    affinity: Affinity<Convolution>,
     options: ConvOptions,
     products: Products,
 }
@@ -327,8 +343,13 @@ impl Conv2d {
         let kernel = options.kernel;
         let weight = params.get((output, input, kernel, kernel), "weight")?;
         let products = params.products();
+        let reach = if options == ConvOptions::SAME_3X3 {
+            Reach::Same3x3
+        } else {
+            Reach::Any
+        };
         Ok(Self {
-            affinity: Affinity::new(weight, bias, Order::Plain, params)?,
+            affinity: Affinity::new(weight, bias, reach, params)?,
             options,
             products,
         })

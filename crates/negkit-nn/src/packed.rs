@@ -7,32 +7,126 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use half::bf16;
-use negkit_kernels::{Element, Isa, Order, Precision, Weights};
+use negkit_kernels::{Convolution, Element, Isa, Order, Precision, Reach, Weights};
 
 use crate::Params;
 
-/// A matrix or the kernel of a convolution.
-#[derive(Debug, Clone)]
-pub(crate) enum Kernel {
+/// A matrix ([`Weights`]) or the kernel of a convolution ([`Convolution`]).
+#[derive(Debug)]
+pub(crate) enum Kernel<F: Form> {
     /// As it was read: for training, for other devices and for other types.
     Tensor(Tensor),
     /// For the kernels of the CPU.
-    Packed(Packed),
+    Packed(Packed<F>),
 }
 
 /// Weights as the kernels take them.
-#[derive(Debug, Clone)]
-pub(crate) struct Packed {
-    pub(crate) weights: Arc<Weights>,
-    pub(crate) order: Order,
+#[derive(Debug)]
+pub(crate) struct Packed<F: Form> {
+    pub(crate) weights: Arc<F>,
+    pub(crate) how: F::How,
     shape: Vec<usize>,
     dtype: DType,
 }
 
-impl Kernel {
-    /// Packs `weight` `[output, input]` or `[output, input, height, width]` if the kernels can take it
-    /// and its values are to stay.
-    pub(crate) fn new(weight: Tensor, order: Order, params: &Params) -> Result<Self> {
+// Derived, they would ask the same of the form.
+impl<F: Form> Clone for Kernel<F> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Tensor(tensor) => Self::Tensor(tensor.clone()),
+            Self::Packed(packed) => Self::Packed(packed.clone()),
+        }
+    }
+}
+
+impl<F: Form> Clone for Packed<F> {
+    fn clone(&self) -> Self {
+        Self {
+            weights: self.weights.clone(),
+            how: self.how,
+            shape: self.shape.clone(),
+            dtype: self.dtype,
+        }
+    }
+}
+
+/// What weights are packed into.
+pub(crate) trait Form: Sized {
+    /// What there is to choose.
+    type How: Copy + std::fmt::Debug;
+
+    /// `how`, or what there is for weights of this shape in its place.
+    fn settle(how: Self::How, _shape: &[usize]) -> Self::How {
+        how
+    }
+
+    /// Packs `values` of `shape`.
+    fn pack<T: Element>(
+        values: &[T],
+        shape: &[usize],
+        how: Self::How,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<Self>;
+
+    /// The values as they were packed, up to their rounding.
+    fn unpack(&self, how: Self::How) -> Vec<f32>;
+}
+
+impl Form for Weights {
+    type How = Order;
+
+    fn settle(order: Order, shape: &[usize]) -> Order {
+        if shape.first().is_some_and(|columns| order.fits(*columns)) {
+            order
+        } else {
+            Order::Plain
+        }
+    }
+
+    fn pack<T: Element>(
+        values: &[T],
+        shape: &[usize],
+        order: Order,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<Self> {
+        let [columns, steps] = *shape else {
+            bail!("a linear layer's weight has two dimensions, found {shape:?}")
+        };
+        Self::pack(values, [columns, steps], order, precision, isa)
+    }
+
+    fn unpack(&self, order: Order) -> Vec<f32> {
+        self.unpack(1, order)
+    }
+}
+
+impl Form for Convolution {
+    type How = Reach;
+
+    fn pack<T: Element>(
+        values: &[T],
+        shape: &[usize],
+        reach: Reach,
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<Self> {
+        let [columns, inputs, height, width] = *shape else {
+            bail!("a convolution's weight has four dimensions, found {shape:?}")
+        };
+        let sizes = [columns, inputs, height * width];
+        Self::pack(values, sizes, reach, precision, isa)
+    }
+
+    fn unpack(&self, _: Reach) -> Vec<f32> {
+        self.unpack()
+    }
+}
+
+impl<F: Form> Kernel<F> {
+    /// Packs `weight` if the kernels can take it and its values are to stay.
+    pub(crate) fn new(weight: Tensor, how: F::How, params: &Params) -> Result<Self> {
         let products = params.products();
         let packs = !params.changes()
             && weight.device().is_cpu()
@@ -43,28 +137,22 @@ impl Kernel {
             return Ok(Self::Tensor(weight));
         }
         let shape = weight.dims().to_vec();
-        let (columns, inputs, taps) = match *shape.as_slice() {
-            [columns, inputs] => (columns, inputs, 1),
-            [columns, inputs, height, width] => (columns, inputs, height * width),
-            _ => bail!("a layer's weight has two or four dimensions, found {shape:?}"),
-        };
-        let order = if order.fits(columns) {
-            order
-        } else {
-            Order::Plain
-        };
+        let how = F::settle(how, &shape);
         let dtype = weight.dtype();
         let precision = match dtype {
             DType::BF16 => Precision::Bf16,
             _ if products.rounded() => Precision::Bf16,
             _ => Precision::F32,
         };
-        let sizes = [columns, inputs, taps];
-        let isa = Isa::current();
-        let weights = with_values(&weight, Pack(sizes, order, precision, isa))?;
+        let pack = Pack::<F> {
+            shape: &shape,
+            how,
+            precision,
+        };
+        let weights = Arc::new(with_values(&weight, pack)?);
         Ok(Self::Packed(Packed {
-            weights: Arc::new(weights),
-            order,
+            weights,
+            how,
             shape,
             dtype,
         }))
@@ -72,7 +160,7 @@ impl Kernel {
 
     /// The packed weights, if `tensors`, of which `x` is the one that they multiply, can be computed
     /// with by the kernels: no gradient is tracked.
-    pub(crate) fn packed(&self, tensors: &[&Tensor]) -> Option<&Packed> {
+    pub(crate) fn packed(&self, tensors: &[&Tensor]) -> Option<&Packed<F>> {
         match self {
             Self::Packed(packed) => {
                 let takes = |tensor: &&Tensor| {
@@ -91,15 +179,10 @@ impl Kernel {
     pub(crate) fn tensor(&self) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
-            Self::Packed(Packed {
-                weights,
-                order,
-                shape,
-                dtype,
-            }) => {
-                let taps = shape.iter().skip(2).product();
-                let values = weights.unpack(taps, *order);
-                Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?.to_dtype(*dtype)
+            Self::Packed(packed) => {
+                let values = packed.weights.unpack(packed.how);
+                let weight = Tensor::from_vec(values, packed.shape.as_slice(), &Device::Cpu)?;
+                weight.to_dtype(packed.dtype)
             }
         }
     }
@@ -134,13 +217,16 @@ impl Value for bf16 {
     }
 }
 
-struct Pack([usize; 3], Order, Precision, Isa);
+struct Pack<'a, F: Form> {
+    shape: &'a [usize],
+    how: F::How,
+    precision: Precision,
+}
 
-impl WithValues for Pack {
-    type Output = Weights;
-    fn call<T: Value>(self, values: &[T]) -> Result<Weights> {
-        let Self(sizes, order, precision, isa) = self;
-        Weights::pack_taps(values, sizes, order, precision, isa)
+impl<F: Form> WithValues for Pack<'_, F> {
+    type Output = F;
+    fn call<T: Value>(self, values: &[T]) -> Result<F> {
+        F::pack(values, self.shape, self.how, self.precision, Isa::current())
     }
 }
 

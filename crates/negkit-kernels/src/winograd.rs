@@ -1,0 +1,376 @@
+//! 3x3 convolutions of stride 1 with 16 multiplications for four pixels instead of 36.
+//!
+//! Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), section 4.1: `F(2x2, 3x3)`
+//! of Winograd's minimal filtering. Of a tile of 4x4 pixels and the kernel `g`, `B^T d B` and `G g G^T`
+//! are multiplied point by point and summed over the channels; `A^T m A` of these sums are 2x2 pixels of
+//! the result. The kernel is transformed when it is packed. A point's multiplications over many tiles are
+//! a matrix product, so that sixteen ordinary products are the whole of it; the tiles exist only a block
+//! at a time.
+//!
+//! Sums of a few values are multiplied in place of the values themselves, which costs a digit: f32 errs
+//! by about twice as much as in the direct way. What is infinite in one pixel is not a number in the four
+//! that share its tile.
+
+use std::ops::Range;
+
+use candle_core::{Result, bail};
+use pulp::{Simd, WithSimd};
+
+use crate::element::Element;
+use crate::layer::{Blocks, Finish, Finishing};
+use crate::memory::{Scratch, SharedSlice, filled};
+use crate::multiply::{Sums, by_bf16, by_vectors, stride};
+use crate::weights::{Format, Multiplier, Order, Precision, Weights};
+use crate::windows::{Sliding, Windows};
+use crate::{Isa, Rows};
+
+/// Points of a tile.
+const POINTS: usize = 16;
+/// Channels that are transformed side by side.
+const LANES: usize = 32;
+
+/// The transformed kernel of a 3x3 convolution of stride 1, packed.
+#[derive(Debug)]
+pub(crate) struct Winograd {
+    /// A matrix `[columns, inputs]` for every point of a tile, row after row.
+    points: Vec<Weights>,
+}
+
+impl Winograd {
+    /// Whether the transformed kernel of so many outputs and inputs is worth its memory, 16/9 of the
+    /// kernel's own: where there are more channels, pictures are small and the kernel is most of what
+    /// there is to read. Tiles of AMX multiply faster than values can be transformed.
+    pub(crate) fn worth([columns, inputs]: [usize; 2], precision: Precision, isa: Isa) -> bool {
+        const LEAST: usize = 32;
+        const MOST: usize = 1280 * 1280;
+        let multiplier = Format::new(isa, precision).multiplier;
+        columns >= LEAST
+            && inputs >= LEAST
+            && columns * inputs < MOST
+            && multiplier != Multiplier::Tiles
+    }
+
+    /// Packs `weight` `[columns, inputs, 3, 3]`.
+    ///
+    /// # Errors
+    /// When the values are not as many.
+    pub(crate) fn pack<T: Element>(
+        weight: &[T],
+        [columns, inputs]: [usize; 2],
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<Self> {
+        if weight.len() != columns * inputs * 9 {
+            bail!(
+                "cannot pack {} weights as {columns} x {inputs} kernels of 3 x 3",
+                weight.len()
+            )
+        }
+        let mut transformed = vec![vec![0f32; columns * inputs]; POINTS];
+        for (i, kernel) in weight.chunks_exact(9).enumerate() {
+            let at = |row: usize| std::array::from_fn(|column| kernel[3 * row + column].to_f32());
+            let rows = [0, 1, 2].map(|row| stretch(at(row)));
+            for column in 0..4 {
+                let points = stretch(rows.map(|row| row[column]));
+                for (row, value) in points.into_iter().enumerate() {
+                    transformed[4 * row + column][i] = value;
+                }
+            }
+        }
+        let pack = |values: Vec<f32>| {
+            Weights::pack(&values, [columns, inputs], Order::Plain, precision, isa)
+        };
+        let points = transformed.into_iter().map(pack).collect::<Result<_>>()?;
+        Ok(Self { points })
+    }
+
+    /// `[columns, inputs, 3, 3]`, up to the rounding of the transformed kernel.
+    pub(crate) fn unpack(&self) -> Vec<f32> {
+        let points: Vec<Vec<f32>> = self
+            .points
+            .iter()
+            .map(|point| point.unpack(1, Order::Plain))
+            .collect();
+        let mut weight = vec![0.; self.columns() * self.inputs() * 9];
+        for (i, kernel) in weight.chunks_exact_mut(9).enumerate() {
+            let columns = [0, 1, 2, 3].map(|column| {
+                let at = |row: usize| points[4 * row + column][i];
+                shrink([at(0), at(1), at(2), at(3)])
+            });
+            for row in 0..3 {
+                let values = shrink(columns.map(|column| column[row]));
+                kernel[3 * row..][..3].copy_from_slice(&values);
+            }
+        }
+        weight
+    }
+
+    /// Channels that the convolution gives.
+    pub(crate) fn columns(&self) -> usize {
+        self.points[0].columns()
+    }
+
+    /// Channels that the convolution takes.
+    pub(crate) fn inputs(&self) -> usize {
+        self.points[0].steps()
+    }
+
+    /// How its products are rounded.
+    pub(crate) fn precision(&self) -> Precision {
+        self.points[0].precision()
+    }
+}
+
+/// `G g`.
+fn stretch([a, b, c]: [f32; 3]) -> [f32; 4] {
+    let (sum, half) = (a + c, b / 2.);
+    [a, sum / 2. + half, sum / 2. - half, c]
+}
+
+/// What [`stretch`] was given.
+fn shrink([a, plus, minus, c]: [f32; 4]) -> [f32; 3] {
+    [a, plus - minus, c]
+}
+
+/// `finish(convolution)` of pictures `[n, height, width, channels]` with a border of one pixel of zeros,
+/// of the same order. `sliding` is as for [`Windows`].
+///
+/// # Errors
+/// When sizes do not fit, or `sliding` is no 3x3 of stride 1 that keeps the size.
+pub(crate) fn convolve<T: Element>(
+    pictures: &[T],
+    sliding: Sliding,
+    kernel: &Winograd,
+    finish: Finish<'_, T>,
+) -> Result<Vec<T>> {
+    if !sliding.is_same_3x3() {
+        bail!("convolution: packed for 3 x 3 pixels that keep the size, found {sliding:?}")
+    }
+    // A tile is a window of 4x4 pixels; the last one may reach a pixel beyond the border.
+    let tiles = Sliding {
+        kernel: [4, 4],
+        stride: 2,
+        after: 2,
+        ..sliding
+    };
+    let (columns, channels) = (kernel.columns(), kernel.inputs());
+    let tiles = Windows::new(pictures, channels, tiles)?;
+    let [height, width] = sliding.resized;
+    let pixels = tiles.pictures() * height * width;
+    let finishing = Finishing::new(finish, [pixels, columns])?;
+    crate::count::product(pixels, columns, 9 * channels);
+    let count = tiles.count();
+    let blocks = Blocks::of(count, &kernel.points[0], TALLEST);
+    Ok(filled(finishing.length(), |out| {
+        let compute = |task: usize| {
+            let task = Task {
+                tiles: &tiles,
+                size: sliding.resized,
+                range: blocks.rows(task, count),
+                panels: blocks.panels(task, &kernel.points[0]),
+                kernel,
+                finishing,
+                out,
+            };
+            kernel.points[0].format.isa.arch().dispatch(task);
+        };
+        blocks.each(POINTS * count * columns * channels, compute);
+    }))
+}
+
+/// Tiles of a task: what it has of one point, transformed, stays in the cache's second level.
+const TALLEST: usize = 48;
+
+struct Task<'a, T> {
+    tiles: &'a Windows<'a, T>,
+    /// Height and width of the result.
+    size: [usize; 2],
+    range: Range<usize>,
+    panels: Range<usize>,
+    kernel: &'a Winograd,
+    finishing: Finishing<'a, T>,
+    out: SharedSlice<'a, T>,
+}
+
+impl<T: Element> WithSimd for Task<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let points = &self.kernel.points;
+        let Weights { format, steps, .. } = points[0];
+        let stride = stride(format.multiplier);
+        let rows = self.range.len().next_multiple_of(format.rows);
+        // No power of two: rows would fall into the same few sets of the cache.
+        let row = self.panels.len() * format.columns + 16;
+        let mut values = Scratch::<f32>::take(POINTS * rows * row);
+        for block in 0..steps.div_ceil(format.steps) {
+            let first = block * format.steps;
+            let channels = first..steps.min(first + format.steps);
+            let padded = points[0].block_steps(block);
+            let add = block > 0;
+            let planes = values.chunks_exact_mut(rows * row).zip(points);
+            if format.multiplier == Multiplier::Vectors {
+                let mut left = Scratch::<f32>::take(POINTS * rows * stride);
+                self.transform(&mut left, [rows, stride], channels, padded, f32::widen);
+                for ((values, weights), left) in planes.zip(left.chunks_exact(rows * stride)) {
+                    let panels = self.panels.clone();
+                    let mut sums = Sums {
+                        values,
+                        stride: row,
+                        add,
+                    };
+                    by_vectors(simd, left, rows, weights, block, panels, &mut sums);
+                }
+            } else {
+                let mut left = Scratch::<u16>::take(POINTS * rows * stride);
+                self.transform(
+                    &mut left,
+                    [rows, stride],
+                    channels,
+                    padded,
+                    f32::to_bf16_bits,
+                );
+                for ((values, weights), left) in planes.zip(left.chunks_exact(rows * stride)) {
+                    let mut sums = Sums {
+                        values,
+                        stride: row,
+                        add,
+                    };
+                    by_bf16(left, rows, weights, block, self.panels.clone(), &mut sums);
+                }
+            }
+        }
+        self.write(&mut values, [rows, row]);
+    }
+}
+
+impl<T: Element> Task<'_, T> {
+    /// `B^T d B` of the tiles' `channels`: for every point `rows` rows that begin `stride` values apart,
+    /// with zeros up to `padded` values.
+    #[inline(always)]
+    fn transform<N: Copy + Default>(
+        &self,
+        left: &mut [N],
+        [rows, stride]: [usize; 2],
+        channels: Range<usize>,
+        padded: usize,
+        convert: impl Fn(&[f32], &mut [N]),
+    ) {
+        for (i, tile) in self.range.clone().enumerate() {
+            let mut pixels = [None; POINTS];
+            for (point, pixel) in pixels.iter_mut().enumerate() {
+                *pixel = self.tiles.pixel(tile, [point / 4, point % 4]);
+            }
+            for first in channels.clone().step_by(LANES) {
+                let count = LANES.min(channels.end - first);
+                let mut d = [[0f32; LANES]; POINTS];
+                for (d, pixel) in d.iter_mut().zip(pixels) {
+                    let Some(pixel) = pixel else { continue };
+                    match pixel[first..].first_chunk::<LANES>() {
+                        Some(values) if count == LANES => T::widen(values, d),
+                        _ => T::widen(&pixel[first..][..count], &mut d[..count]),
+                    }
+                }
+                for column in 0..4 {
+                    difference(&mut d, [column, 4 + column, 8 + column, 12 + column]);
+                }
+                for row in 0..4 {
+                    difference(&mut d, [4 * row, 4 * row + 1, 4 * row + 2, 4 * row + 3]);
+                }
+                let at = i * stride + first - channels.start;
+                for (point, d) in d.iter().enumerate() {
+                    let to = &mut left[point * rows * stride + at..];
+                    match to.first_chunk_mut::<LANES>() {
+                        Some(to) if count == LANES => convert(d, to),
+                        _ => convert(&d[..count], &mut to[..count]),
+                    }
+                }
+            }
+        }
+        for point in 0..POINTS {
+            let lines = left[point * rows * stride..][..rows * stride].chunks_exact_mut(stride);
+            for (i, line) in lines.enumerate() {
+                let used = if i < self.range.len() {
+                    channels.len()
+                } else {
+                    0
+                };
+                line[used..padded].fill(N::default());
+            }
+        }
+    }
+
+    /// `A^T m A` of the sums, finished and written.
+    #[inline(always)]
+    fn write(&self, sums: &mut [f32], [rows, stride]: [usize; 2]) {
+        let plane = rows * stride;
+        let first = self.panels.start * self.kernel.points[0].format.columns;
+        let width = self.panels.len() * self.kernel.points[0].format.columns;
+        let count = width.min(self.finishing.columns() - first);
+        let ([height, width], [_, across]) = (self.size, self.tiles.size());
+        for (i, tile) in self.range.clone().enumerate() {
+            for column in (0..count).step_by(LANES) {
+                let at = i * stride + column;
+                let lanes = LANES.min(count - column);
+                let mut m = [[0f32; LANES]; POINTS];
+                for (point, m) in m.iter_mut().enumerate() {
+                    let from = &sums[point * plane + at..];
+                    match from.first_chunk::<LANES>() {
+                        Some(from) if lanes == LANES => *m = *from,
+                        _ => m[..lanes].copy_from_slice(&from[..lanes]),
+                    }
+                }
+                for column in 0..4 {
+                    gather(&mut m, [column, 4 + column, 8 + column, 12 + column]);
+                }
+                for row in 0..2 {
+                    gather(&mut m, [4 * row, 4 * row + 1, 4 * row + 2, 4 * row + 3]);
+                }
+                // The four pixels take the place of the first four points.
+                for (pixel, point) in [0, 1, 4, 5].into_iter().enumerate() {
+                    sums[pixel * plane + at..][..lanes].copy_from_slice(&m[point][..lanes]);
+                }
+            }
+            let (x, rest) = (tile % across, tile / across);
+            let down = height.div_ceil(2);
+            let (y, picture) = (rest % down, rest / down);
+            for pixel in 0..4 {
+                let (y, x) = (2 * y + pixel / 2, 2 * x + pixel % 2);
+                if y >= height || x >= width {
+                    continue;
+                }
+                let row = (picture * height + y) * width + x;
+                let sums = &mut sums[pixel * plane + i * stride..][..count];
+                #[allow(unsafe_code, reason = "tasks write disjoint parts of one output")]
+                // SAFETY: no two tasks have a tile and a column in common, no two tiles a pixel, and a
+                // task takes one pixel after another.
+                unsafe {
+                    self.finishing.row(row, first, sums, self.out);
+                }
+            }
+        }
+    }
+}
+
+/// `B^T` times four points.
+#[inline(always)]
+fn difference(d: &mut [[f32; LANES]; POINTS], [a, b, c, e]: [usize; 4]) {
+    for i in 0..LANES {
+        let x = [d[a][i], d[b][i], d[c][i], d[e][i]];
+        d[a][i] = x[0] - x[2];
+        d[b][i] = x[1] + x[2];
+        d[c][i] = x[2] - x[1];
+        d[e][i] = x[1] - x[3];
+    }
+}
+
+/// `A^T` times four points: two, in the place of the first two.
+#[inline(always)]
+fn gather(m: &mut [[f32; LANES]; POINTS], [a, b, c, e]: [usize; 4]) {
+    for i in 0..LANES {
+        let x = [m[a][i], m[b][i], m[c][i], m[e][i]];
+        m[a][i] = x[0] + x[1] + x[2];
+        m[b][i] = x[1] - x[2] - x[3];
+    }
+}
