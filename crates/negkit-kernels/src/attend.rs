@@ -5,7 +5,8 @@
 //! of every query so far. Scores exist only as a block that stays in the cache. Heads are columns of
 //! the projections, so nothing is permuted in memory.
 //!
-//! Everything is computed in f32 whatever the type.
+//! Everything is computed in f32, but for bf16 on a machine that multiplies it: there both products,
+//! of queries and keys and of the softmax's numerators and values, have factors in bf16 and sums in f32.
 
 use candle_core::{Result, bail};
 use pulp::{Simd, WithSimd};
@@ -13,8 +14,8 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::memory::{Aligned, Scratch, SharedSlice, filled};
-use crate::multiply::{ROW_F32, Sums, panel_by_vectors};
-use crate::weights::{Format, Precision, STEPS_F32};
+use crate::multiply::{Left, ROW_F32, Sums};
+use crate::weights::{Format, Multiplier, STEPS_F32};
 use crate::{AttentionMask, Isa};
 
 /// Keys of a block: as many as the scores can be the left factor of a product at once.
@@ -48,7 +49,7 @@ impl Heads {
 /// `[batch, keys, width]`, to the shape of `q`.
 ///
 /// # Errors
-/// When sizes do not fit.
+/// When sizes do not fit, or `scale` is not above 0.
 pub fn attend<T: Element>(
     [q, k, v]: [&[T]; 3],
     sizes: Heads,
@@ -69,19 +70,43 @@ pub fn attend<T: Element>(
         && heads > 0
         && width > 0
         && width.is_multiple_of(heads)
-        && keys > 0;
+        && keys > 0
+        && scale > 0.;
     if !fits {
         bail!(
-            "attention: {} queries, {} keys and {} values do not fit {sizes:?}",
+            "attention: {} queries, {} keys and {} values, scaled by {scale}, do not fit {sizes:?}",
             q.len(),
             k.len(),
             v.len()
         )
     }
     crate::count::product(2 * batch * queries, keys, width);
-    let format = Format::new(isa, Precision::F32);
+    let format = Format::new(isa, T::PRECISION);
+    match format.multiplier {
+        Multiplier::Vectors => attend_by::<T, f32>([q, k, v], sizes, mask, scale, format),
+        Multiplier::Pairs | Multiplier::Tiles => {
+            attend_by::<T, u16>([q, k, v], sizes, mask, scale, format)
+        }
+    }
+}
+
+/// [`attend`] with factors of type `N`.
+fn attend_by<T: Element, N: Left>(
+    [q, k, v]: [&[T]; 3],
+    sizes: Heads,
+    mask: AttentionMask,
+    scale: f32,
+    format: Format,
+) -> Result<Vec<T>> {
+    let Heads {
+        batch,
+        heads,
+        queries,
+        ..
+    } = sizes;
+    let isa = format.isa;
     let arch = isa.arch();
-    let packed: Vec<PackedHead> = (0..batch * heads)
+    let packed: Vec<PackedHead<N>> = (0..batch * heads)
         .into_par_iter()
         .map(|task| {
             let pack = Pack {
@@ -91,6 +116,7 @@ pub fn attend<T: Element>(
                 format,
                 item: task / heads,
                 head: task % heads,
+                kind: std::marker::PhantomData,
             };
             arch.dispatch(pack)
         })
@@ -120,65 +146,64 @@ pub fn attend<T: Element>(
 }
 
 /// Keys and values of a head, as panels.
-struct PackedHead {
+struct PackedHead<N> {
     /// For every block of steps of a head, panels of keys.
-    keys: Aligned<f32>,
+    keys: Aligned<N>,
     /// For every block of keys, panels of columns of the values.
-    values: Aligned<f32>,
+    values: Aligned<N>,
 }
 
-struct Pack<'a, T> {
+struct Pack<'a, T, N> {
     k: &'a [T],
     v: &'a [T],
     sizes: Heads,
     format: Format,
     item: usize,
     head: usize,
+    kind: std::marker::PhantomData<N>,
 }
 
-impl<T: Element> WithSimd for Pack<'_, T> {
-    type Output = PackedHead;
+impl<T: Element, N: Left> WithSimd for Pack<'_, T, N> {
+    type Output = PackedHead<N>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> PackedHead {
-        let (d, keys) = (self.sizes.d(), self.sizes.keys);
-        let columns = self.format.columns;
+    fn with_simd<S: Simd>(self, _: S) -> PackedHead<N> {
+        let (d, keys, format) = (self.sizes.d(), self.sizes.keys, self.format);
+        let columns = format.columns;
         let (key_panels, value_panels) = (keys.div_ceil(columns), d.div_ceil(columns));
         let mut packed = PackedHead {
-            keys: Aligned::zeros(key_panels * columns * d),
-            values: Aligned::zeros(value_panels * columns * keys),
+            keys: Aligned::zeros(key_panels * columns * format.padded(d)),
+            values: Aligned::zeros(value_panels * columns * format.padded(keys)),
         };
         let start = |key: usize| (self.item * keys + key) * self.sizes.width + self.head * d;
-        let mut wide = Scratch::<f32>::take(d);
-        let wide = &mut *wide;
+        let mut own = Scratch::<N>::take(d);
+        let own = &mut *own;
         for key in 0..keys {
-            T::widen(&self.k[start(key)..][..d], wide);
-            for (block, wide) in wide.chunks(STEPS_F32).enumerate() {
-                let from = key_panels * columns * block * STEPS_F32
-                    + key / columns * columns * wide.len()
-                    + key % columns;
-                let to = packed.keys[from..].iter_mut().step_by(columns);
-                for (to, x) in to.zip(wide.iter()) {
-                    *to = *x;
+            N::convert(&self.k[start(key)..][..d], own);
+            for (block, own) in own.chunks(format.steps).enumerate() {
+                let panel = columns * format.padded(own.len());
+                let from = key_panels * columns * block * format.steps + key / columns * panel;
+                for (step, x) in own.iter().enumerate() {
+                    packed.keys[from + format.place(step, key % columns)] = *x;
                 }
             }
-            T::widen(&self.v[start(key)..][..d], wide);
+            N::convert(&self.v[start(key)..][..d], own);
             let (block, within) = (key / KEYS, key % KEYS);
-            let steps = KEYS.min(keys - block * KEYS);
-            for (panel, wide) in wide.chunks(columns).enumerate() {
-                let from = value_panels * columns * block * KEYS
-                    + panel * columns * steps
-                    + within * columns;
-                packed.values[from..][..wide.len()].copy_from_slice(wide);
+            let steps = format.padded(KEYS.min(keys - block * KEYS));
+            for (panel, own) in own.chunks(columns).enumerate() {
+                let from = value_panels * columns * block * KEYS + panel * columns * steps;
+                for (column, x) in own.iter().enumerate() {
+                    packed.values[from + format.place(within, column)] = *x;
+                }
             }
         }
         packed
     }
 }
 
-struct Task<'a, T> {
+struct Task<'a, T, N> {
     q: &'a [T],
-    packed: &'a PackedHead,
+    packed: &'a PackedHead<N>,
     sizes: Heads,
     format: Format,
     item: usize,
@@ -189,35 +214,33 @@ struct Task<'a, T> {
     out: SharedSlice<'a, T>,
 }
 
-impl<T: Element> WithSimd for Task<'_, T> {
+impl<T: Element, N: Left> WithSimd for Task<'_, T, N> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (d, keys) = (self.sizes.d(), self.sizes.keys);
-        let columns = self.format.columns;
+        let (d, keys, format) = (self.sizes.d(), self.sizes.keys, self.format);
+        let columns = format.columns;
         let rows = self.queries.len();
-        let padded = rows.next_multiple_of(self.format.rows);
-        let (d_blocks, width) = (d.div_ceil(STEPS_F32), d.next_multiple_of(columns));
+        let padded = rows.next_multiple_of(format.rows);
+        let width = d.next_multiple_of(columns);
         let at = |query: usize| {
             (self.item * self.sizes.queries + query) * self.sizes.width + self.head * d
         };
         // Scores are taken as exponents of 2.
         let scale = self.scale * std::f32::consts::LOG2_E;
-        let mut q = Scratch::<f32>::take(d_blocks * padded * ROW_F32);
+        let mut q = Scratch::<N>::take(d.div_ceil(format.steps) * padded * N::STRIDE);
         let mut scores = Scratch::<f32>::take(padded * ROW_F32);
+        let mut numerators = Scratch::<N>::take(N::OF_SUMS * padded);
         let mut mixed = Scratch::<f32>::take(padded * width);
-        let mut wide = Scratch::<f32>::take(d);
-        let (q, scores) = (&mut *q, &mut *scores);
-        let (mixed, wide) = (&mut *mixed, &mut *wide);
-        q.fill(0.);
+        let mut own = Scratch::<N>::take(d);
+        let (q, scores, numerators) = (&mut *q, &mut *scores, &mut *numerators);
+        let (mixed, own) = (&mut *mixed, &mut *own);
+        q.fill(N::default());
         for (i, query) in self.queries.clone().enumerate() {
-            T::widen(&self.q[at(query)..][..d], wide);
-            for (block, wide) in wide.chunks(STEPS_F32).enumerate() {
-                let to = &mut q[(block * padded + i) * ROW_F32..];
-                for (to, x) in to.iter_mut().zip(wide.iter()) {
-                    *to = x * scale;
-                }
+            N::convert(&self.q[at(query)..][..d], own);
+            for (block, own) in own.chunks(format.steps).enumerate() {
+                q[(block * padded + i) * N::STRIDE..][..own.len()].copy_from_slice(own);
             }
         }
         mixed.fill(0.);
@@ -237,10 +260,10 @@ impl<T: Element> WithSimd for Task<'_, T> {
                     let visible = (query + 1).saturating_sub(first).min(count);
                     row[visible..].fill(f32::NEG_INFINITY);
                 }
-                let top = crate::training::largest(row).max(highest[i]);
+                let top = (crate::training::largest(row) * scale).max(highest[i]);
                 // Where every score is minus infinity, so is the highest.
                 let origin = if top == f32::NEG_INFINITY { 0. } else { top };
-                let total = exponentiate::<S>(row, origin);
+                let total = exponentiate::<S>(row, scale, origin);
                 let shrink = exp2::<S>(highest[i] - origin);
                 if shrink != 1. {
                     for x in &mut mixed[i * width..][..width] {
@@ -255,11 +278,15 @@ impl<T: Element> WithSimd for Task<'_, T> {
                 stride: width,
                 add: true,
             };
-            let values = &self.packed.values[first * width..][..count * width];
-            for (panel, values) in values.chunks_exact(count * columns).enumerate() {
+            let steps = format.padded(count);
+            let left = N::of_sums(scores, numerators, count, steps);
+            let values = &self.packed.values[first * width..][..steps * width];
+            for (panel, values) in values.chunks_exact(steps * columns).enumerate() {
                 let at = panel * columns;
                 let used = columns.min(d - at);
-                panel_by_vectors(simd, scores, padded, values, count, used, at, &mut sums);
+                N::multiply(
+                    simd, format, left, padded, values, steps, used, at, &mut sums,
+                );
             }
         }
         for (i, query) in self.queries.clone().enumerate() {
@@ -277,33 +304,34 @@ impl<T: Element> WithSimd for Task<'_, T> {
     }
 }
 
-impl<T: Element> Task<'_, T> {
+impl<T: Element, N: Left> Task<'_, T, N> {
     /// `q k^T` for a block of keys, whose first one begins a panel.
     #[inline(always)]
     fn score<S: Simd>(
         &self,
         simd: S,
-        q: &[f32],
+        q: &[N],
         rows: usize,
         keys: std::ops::Range<usize>,
         scores: &mut [f32],
     ) {
-        let (d, columns) = (self.sizes.d(), self.format.columns);
+        let (d, format) = (self.sizes.d(), self.format);
+        let columns = format.columns;
         let all = self.sizes.keys.next_multiple_of(columns);
         let mut sums = Sums {
             values: scores,
             stride: ROW_F32,
             add: false,
         };
-        for (block, first) in (0..d).step_by(STEPS_F32).enumerate() {
-            let steps = STEPS_F32.min(d - first);
+        for (block, first) in (0..d).step_by(format.steps).enumerate() {
+            let steps = format.padded(format.steps.min(d - first));
             sums.add = block > 0;
-            let q = &q[block * rows * ROW_F32..][..rows * ROW_F32];
+            let q = &q[block * rows * N::STRIDE..][..rows * N::STRIDE];
             let panels = &self.packed.keys[all * first + keys.start * steps..];
             for at in (0..keys.len()).step_by(columns) {
                 let panel = &panels[at * steps..][..columns * steps];
                 let used = columns.min(keys.len() - at);
-                panel_by_vectors(simd, q, rows, panel, steps, used, at, &mut sums);
+                N::multiply(simd, format, q, rows, panel, steps, used, at, &mut sums);
             }
         }
     }
@@ -352,21 +380,21 @@ fn exp2<S: Simd>(x: f32) -> f32 {
     if x < LOWEST { 0. } else { p * power }
 }
 
-/// Turns scores into `2^(score - origin)`; gives their sum.
+/// Turns scores into `2^(score * scale - origin)`; gives their sum.
 #[inline(always)]
-fn exponentiate<S: Simd>(row: &mut [f32], origin: f32) -> f32 {
+fn exponentiate<S: Simd>(row: &mut [f32], scale: f32, origin: f32) -> f32 {
     const LANES: usize = 16;
     let mut sums = [0f32; LANES];
     let (vectors, rest) = row.as_chunks_mut::<LANES>();
     for vector in vectors {
         for (x, sum) in vector.iter_mut().zip(&mut sums) {
-            *x = exp2::<S>(*x - origin);
+            *x = exp2::<S>(mul_add::<S>(*x, scale, -origin));
             *sum += *x;
         }
     }
     let mut total = sums.iter().sum::<f32>();
     for x in rest {
-        *x = exp2::<S>(*x - origin);
+        *x = exp2::<S>(mul_add::<S>(*x, scale, -origin));
         total += *x;
     }
     total

@@ -2,8 +2,12 @@
 
 use half::bf16;
 
+use crate::weights::Precision;
+
 /// A type that values are stored in.
 pub trait Element: Copy + Default + Send + Sync + 'static {
+    /// What products of values of this type are rounded to.
+    const PRECISION: Precision;
     /// Writes `from` as f32.
     fn widen(from: &[Self], to: &mut [f32]);
     /// Writes `from` rounded to this type.
@@ -34,6 +38,7 @@ pub(crate) fn widen_bits(from: &[u16], to: &mut [f32]) {
 }
 
 impl Element for f32 {
+    const PRECISION: Precision = Precision::F32;
     #[inline(always)]
     fn widen(from: &[f32], to: &mut [f32]) {
         to.copy_from_slice(from);
@@ -59,6 +64,7 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    const PRECISION: Precision = Precision::Bf16;
     #[inline(always)]
     fn widen(from: &[bf16], to: &mut [f32]) {
         for (to, from) in to.iter_mut().zip(from) {

@@ -14,8 +14,8 @@ mod pairs;
 
 use pulp::Simd;
 
-use crate::element::widen_bits;
-use crate::memory::Scratch;
+use crate::element::{Element, widen_bits};
+use crate::memory::{Plain, Scratch};
 use crate::weights::{Format, Multiplier, Panel, STEPS_F32, STEPS_PAIRS, Weights};
 
 /// Values from one row of a left factor of f32 to the next. It is no power of two: the rows of a tile
@@ -167,26 +167,134 @@ pub(crate) fn by_bf16(
     panels: std::ops::Range<usize>,
     sums: &mut Sums,
 ) {
-    let Format {
-        columns,
-        multiplier,
-        ..
-    } = weights.format;
+    let format = weights.format;
     let steps = weights.block_steps(block);
     let first = panels.start;
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    let tiles = (multiplier == Multiplier::Tiles).then(tiles::Tiles::configure);
     for panel in panels {
-        let at = (panel - first) * columns;
+        let at = (panel - first) * format.columns;
         let Panel::Bf16(values) = weights.panel(block, panel) else {
             continue;
         };
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if let Some(tiles) = &tiles {
-            tiles.multiply(left, rows, values, steps, at, sums);
-            continue;
+        let count = format.columns.min(weights.columns - panel * format.columns);
+        panel_by_bf16(format, left, rows, values, steps, count, at, sums);
+    }
+}
+
+/// One panel of `steps` rows, of which `count` columns are wanted; their sums begin at column `at`.
+#[allow(clippy::too_many_arguments, reason = "as the loops that it calls")]
+fn panel_by_bf16(
+    format: Format,
+    left: &[u16],
+    rows: usize,
+    panel: &[u16],
+    steps: usize,
+    count: usize,
+    at: usize,
+    sums: &mut Sums,
+) {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if format.multiplier == Multiplier::Tiles {
+        tiles::Tiles::configure().multiply(left, rows, panel, steps, at, sums);
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    pairs::multiply(format.isa, left, rows, panel, steps, count, at, sums);
+}
+
+/// Type of a left factor of products whose right factor is packed for them too, as attention's are.
+pub(crate) trait Left: Plain + Default {
+    /// Values from one row to the next.
+    const STRIDE: usize;
+
+    /// Values that a row of [`Left::of_sums`] takes besides the sums themselves.
+    const OF_SUMS: usize;
+
+    /// Writes `from` as this type.
+    fn convert<T: Element>(from: &[T], to: &mut [Self]);
+
+    /// Sums whose rows are [`ROW_F32`] values apart as a left factor of `count` steps and zeros up to
+    /// `padded`, in `own` if not where they are.
+    fn of_sums<'a>(sums: &'a [f32], own: &'a mut [Self], count: usize, padded: usize)
+    -> &'a [Self];
+
+    /// One panel of `steps` rows, of which `count` columns are wanted; their sums begin at column `at`.
+    #[allow(clippy::too_many_arguments, reason = "as the loops that it calls")]
+    fn multiply<S: Simd>(
+        simd: S,
+        format: Format,
+        left: &[Self],
+        rows: usize,
+        panel: &[Self],
+        steps: usize,
+        count: usize,
+        at: usize,
+        sums: &mut Sums,
+    );
+}
+
+impl Left for f32 {
+    const STRIDE: usize = ROW_F32;
+    const OF_SUMS: usize = 0;
+
+    #[inline(always)]
+    fn convert<T: Element>(from: &[T], to: &mut [f32]) {
+        T::widen(from, to);
+    }
+
+    #[inline(always)]
+    fn of_sums<'a>(sums: &'a [f32], _: &'a mut [f32], _: usize, _: usize) -> &'a [f32] {
+        sums
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(
+        simd: S,
+        _: Format,
+        left: &[f32],
+        rows: usize,
+        panel: &[f32],
+        steps: usize,
+        count: usize,
+        at: usize,
+        sums: &mut Sums,
+    ) {
+        panel_by_vectors(simd, left, rows, panel, steps, count, at, sums);
+    }
+}
+
+impl Left for u16 {
+    const STRIDE: usize = stride(Multiplier::Pairs);
+    const OF_SUMS: usize = Self::STRIDE;
+
+    #[inline(always)]
+    fn convert<T: Element>(from: &[T], to: &mut [u16]) {
+        T::to_bf16_bits(from, to);
+    }
+
+    #[inline(always)]
+    fn of_sums<'a>(sums: &'a [f32], own: &'a mut [u16], count: usize, padded: usize) -> &'a [u16] {
+        let rows = sums
+            .chunks_exact(ROW_F32)
+            .zip(own.chunks_exact_mut(Self::STRIDE));
+        for (sums, own) in rows {
+            f32::to_bf16_bits(&sums[..count], &mut own[..count]);
+            own[count..padded].fill(0);
         }
-        #[cfg(target_arch = "x86_64")]
-        pairs::multiply(weights.format.isa, left, rows, values, steps, at, sums);
+        own
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(
+        _: S,
+        format: Format,
+        left: &[u16],
+        rows: usize,
+        panel: &[u16],
+        steps: usize,
+        count: usize,
+        at: usize,
+        sums: &mut Sums,
+    ) {
+        panel_by_bf16(format, left, rows, panel, steps, count, at, sums);
     }
 }

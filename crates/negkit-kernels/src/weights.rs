@@ -83,7 +83,7 @@ impl Format {
 
     /// Where in a panel a step of a column is.
     #[inline]
-    fn place(self, step: usize, column: usize) -> usize {
+    pub(crate) fn place(self, step: usize, column: usize) -> usize {
         if self.in_pairs() {
             (step / 2 * self.columns + column) * 2 + step % 2
         } else {
@@ -91,9 +91,13 @@ impl Format {
         }
     }
 
-    /// Steps as they are packed: whole tiles, where there are any.
-    fn padded(self, steps: usize) -> usize {
-        steps.next_multiple_of(if self.in_pairs() { 32 } else { 1 })
+    /// Steps as they are packed: whole pairs or tiles, where there are any.
+    pub(crate) fn padded(self, steps: usize) -> usize {
+        steps.next_multiple_of(match self.multiplier {
+            Multiplier::Vectors => 1,
+            Multiplier::Pairs => 2,
+            Multiplier::Tiles => 32,
+        })
     }
 }
 
@@ -167,6 +171,8 @@ impl Order {
 /// Weights as they are published, and how they are to be packed.
 struct Source<'a, T> {
     weight: &'a [T],
+    /// Values from one column to the next.
+    stride: usize,
     columns: usize,
     inputs: usize,
     taps: usize,
@@ -201,7 +207,7 @@ impl<T: Element> Source<'_, T> {
         let columns = panel * width..self.columns.min((panel + 1) * width);
         let rows: Vec<&[T]> = columns
             .map(|column| self.order.source(self.columns, column))
-            .map(|source| &self.weight[source * steps..][..steps])
+            .map(|source| &self.weight[source * self.stride..][..steps])
             .collect();
         // Step by step, for what is written then lies side by side.
         let (mut tap, mut input) = (first / self.inputs, first % self.inputs);
@@ -252,37 +258,72 @@ impl Weights {
                 weight.len()
             )
         }
-        let format = Format::new(isa, precision);
-        let panels = columns.div_ceil(format.columns);
-        let width = format.columns;
-        let padded = format.padded(steps);
-        let length = panels * width * padded;
-        let mut packed = Self {
-            format,
-            columns,
-            steps,
-            values: match precision {
-                Precision::F32 => Values::F32(Aligned::zeros(length)),
-                Precision::Bf16 => Values::Bf16(Aligned::zeros(length)),
-            },
-        };
         let source = Source {
             weight,
+            stride: steps,
             columns,
             inputs,
             taps,
             order,
-            format,
+            format: Format::new(isa, precision),
         };
-        match &mut packed.values {
-            Values::F32(values) => source.pack(&mut values[..], T::to_f32),
-            Values::Bf16(values) => source.pack(&mut values[..], |value| {
-                let mut bits = [0];
-                T::to_bf16_bits(&[value], &mut bits);
-                bits[0]
-            }),
+        Ok(Self::of(&source, precision))
+    }
+
+    /// As [`Weights::pack`] in plain order, of columns that begin `stride` values apart.
+    pub(crate) fn pack_rows<T: Element>(
+        weight: &[T],
+        stride: usize,
+        [columns, steps]: [usize; 2],
+        precision: Precision,
+        isa: Isa,
+    ) -> Result<Self> {
+        let fits =
+            steps <= stride && (columns == 0 || weight.len() >= (columns - 1) * stride + steps);
+        if !fits {
+            bail!(
+                "cannot pack {} weights as {columns} rows of {steps}, {stride} apart",
+                weight.len()
+            )
         }
-        Ok(packed)
+        let source = Source {
+            weight,
+            stride,
+            columns,
+            inputs: steps,
+            taps: 1,
+            order: Order::Plain,
+            format: Format::new(isa, precision),
+        };
+        Ok(Self::of(&source, precision))
+    }
+
+    fn of<T: Element>(source: &Source<T>, precision: Precision) -> Self {
+        let (columns, steps) = (source.columns, source.inputs * source.taps);
+        let format = source.format;
+        let length = columns.next_multiple_of(format.columns) * format.padded(steps);
+        let values = match precision {
+            Precision::F32 => {
+                let mut values = Aligned::zeros(length);
+                source.pack(&mut values[..], T::to_f32);
+                Values::F32(values)
+            }
+            Precision::Bf16 => {
+                let mut values = Aligned::zeros(length);
+                source.pack(&mut values[..], |value| {
+                    let mut bits = [0];
+                    T::to_bf16_bits(&[value], &mut bits);
+                    bits[0]
+                });
+                Values::Bf16(values)
+            }
+        };
+        Self {
+            format,
+            columns,
+            steps,
+            values,
+        }
     }
 
     /// `[columns, inputs, taps]` in the order that [`Weights::pack_taps`] took them.

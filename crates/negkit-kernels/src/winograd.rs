@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use candle_core::{Result, bail};
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::layer::{Blocks, Finish, Finishing};
@@ -66,22 +67,31 @@ impl Winograd {
                 weight.len()
             )
         }
-        let mut transformed = vec![vec![0f32; columns * inputs]; POINTS];
-        for (i, kernel) in weight.chunks_exact(9).enumerate() {
-            let at = |row: usize| std::array::from_fn(|column| kernel[3 * row + column].to_f32());
-            let rows = [0, 1, 2].map(|row| stretch(at(row)));
-            for column in 0..4 {
-                let points = stretch(rows.map(|row| row[column]));
-                for (row, value) in points.into_iter().enumerate() {
-                    transformed[4 * row + column][i] = value;
+        // `[columns, points, inputs]`
+        let mut transformed = vec![0f32; columns * POINTS * inputs];
+        transformed
+            .par_chunks_mut(POINTS * inputs)
+            .zip(weight.par_chunks(9 * inputs))
+            .for_each(|(to, kernels)| {
+                for (input, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
+                    let rows = [0, 3, 6].map(|row| {
+                        stretch([kernel[row], kernel[row + 1], kernel[row + 2]].map(T::to_f32))
+                    });
+                    for column in 0..4 {
+                        let points = stretch(rows.map(|row| row[column]));
+                        for (row, value) in points.into_iter().enumerate() {
+                            to[(4 * row + column) * inputs + input] = value;
+                        }
+                    }
                 }
-            }
-        }
-        let pack = |values: Vec<f32>| {
-            Weights::pack(&values, [columns, inputs], Order::Plain, precision, isa)
+            });
+        let pack = |point| {
+            let rows = &transformed[point * inputs..];
+            Weights::pack_rows(rows, POINTS * inputs, [columns, inputs], precision, isa)
         };
-        let points = transformed.into_iter().map(pack).collect::<Result<_>>()?;
-        Ok(Self { points })
+        Ok(Self {
+            points: (0..POINTS).map(pack).collect::<Result<_>>()?,
+        })
     }
 
     /// `[columns, inputs, 3, 3]`, up to the rounding of the transformed kernel.

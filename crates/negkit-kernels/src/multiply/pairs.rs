@@ -11,13 +11,16 @@ const ROWS: usize = 12;
 /// Columns of a panel.
 const COLUMNS: usize = 32;
 
-/// `rows` rows of `left` times a panel of `steps / 2` rows of 32 pairs.
+/// `rows` rows of `left` times a panel of `steps / 2` rows of 32 pairs. Where the `count` columns that
+/// are wanted are in the first half of the panel, only this is computed.
+#[allow(clippy::too_many_arguments, reason = "as the loop over vectors")]
 pub(super) fn multiply(
     isa: Isa,
     left: &[u16],
     rows: usize,
     panel: &[u16],
     steps: usize,
+    count: usize,
     at: usize,
     sums: &mut Sums,
 ) {
@@ -31,17 +34,29 @@ pub(super) fn multiply(
         #[allow(unsafe_code, reason = "instructions that not every processor has")]
         // SAFETY: the machine has the instructions, asserted above.
         unsafe {
-            tile(left, panel, steps, to, sums.stride, sums.add);
+            if count <= COLUMNS / 2 {
+                tile::<1>(left, panel, steps, to, sums.stride, sums.add);
+            } else {
+                tile::<2>(left, panel, steps, to, sums.stride, sums.add);
+            }
         }
     }
 }
 
 #[allow(unsafe_code, reason = "AVX-512 loads and stores take pointers")]
+/// The first `USED` registers of columns.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn tile(left: &[u16], panel: &[u16], steps: usize, to: &mut [f32], to_stride: usize, add: bool) {
+fn tile<const USED: usize>(
+    left: &[u16],
+    panel: &[u16],
+    steps: usize,
+    to: &mut [f32],
+    to_stride: usize,
+    add: bool,
+) {
     assert!(left.len() == ROWS * STRIDE && steps <= STRIDE && panel.len() == steps * COLUMNS);
     assert!(to.len() == (ROWS - 1) * to_stride + COLUMNS);
-    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    let mut sums = [[_mm512_setzero_ps(); USED]; ROWS];
     for pair in 0..steps / 2 {
         // SAFETY: the panel has `steps / 2` rows of 64 values, asserted above: two registers of 32.
         let right = unsafe {
@@ -59,8 +74,9 @@ fn tile(left: &[u16], panel: &[u16], steps: usize, to: &mut [f32], to_stride: us
                 let pair = left.as_ptr().add(i * STRIDE + 2 * pair);
                 bf16(_mm512_set1_epi32(pair.cast::<i32>().read_unaligned()))
             };
-            sums[0] = _mm512_dpbf16_ps(sums[0], x, right[0]);
-            sums[1] = _mm512_dpbf16_ps(sums[1], x, right[1]);
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = _mm512_dpbf16_ps(*sum, x, right);
+            }
         }
     }
     for (i, sums) in sums.iter().enumerate() {
