@@ -1,8 +1,10 @@
 //! Lazy, strided views into weight files.
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
-use half::slice::HalfFloatSliceExt;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use crate::ElementType;
 use crate::source::Bytes;
@@ -334,8 +336,8 @@ impl TensorView {
         out
     }
 
-    /// Row-major bytes into a tensor on the CPU. Half precision is widened here when `dtype` asks
-    /// for it, with the vector instructions that candle's conversion lacks.
+    /// Row-major bytes into a tensor on the CPU. Between f32, f16 and bf16 values are converted here
+    /// when `dtype` asks for it, with vector instructions and threads that candle's conversion lacks.
     fn decode(&self, bytes: &[u8], dtype: DType) -> CandleResult<Tensor> {
         let shape = self.shape.as_slice();
         let cpu = &Device::Cpu;
@@ -350,16 +352,46 @@ impl TensorView {
                 Tensor::from_vec($values.collect::<Vec<_>>(), shape, cpu)
             };
         }
+        match (self.element, dtype) {
+            (ElementType::F32, DType::F32) => {
+                let values =
+                    converted(bytes, f32::from_le_bytes, |from: &[f32], to: &mut [f32]| {
+                        to.copy_from_slice(from)
+                    });
+                return Tensor::from_vec(values, shape, cpu);
+            }
+            (ElementType::F32, DType::BF16) => {
+                let narrow = |from: &[f32], to: &mut [u16]| {
+                    to.reinterpret_cast_mut::<bf16>()
+                        .convert_from_f32_slice(from);
+                };
+                let values = converted(bytes, f32::from_le_bytes, narrow);
+                return Tensor::from_vec(values.reinterpret_into::<bf16>(), shape, cpu);
+            }
+            (ElementType::F16, DType::F32) => {
+                let widen = |from: &[f16], to: &mut [f32]| from.convert_to_f32_slice(to);
+                return Tensor::from_vec(converted(bytes, f16::from_le_bytes, widen), shape, cpu);
+            }
+            (ElementType::F16, DType::BF16) => {
+                let convert = |from: &[f16], to: &mut [u16]| {
+                    let mut wide = [0_f32; CONVERTED];
+                    let wide = &mut wide[..from.len()];
+                    from.convert_to_f32_slice(wide);
+                    to.reinterpret_cast_mut::<bf16>()
+                        .convert_from_f32_slice(wide);
+                };
+                let values = converted(bytes, f16::from_le_bytes, convert);
+                return Tensor::from_vec(values.reinterpret_into::<bf16>(), shape, cpu);
+            }
+            (ElementType::BF16, DType::F32) => {
+                let widen = |from: &[bf16], to: &mut [f32]| from.convert_to_f32_slice(to);
+                return Tensor::from_vec(converted(bytes, bf16::from_le_bytes, widen), shape, cpu);
+            }
+            _ => {}
+        }
         match self.element {
             ElementType::F64 => tensor!(words!(f64)),
             ElementType::F32 => tensor!(words!(f32)),
-            ElementType::F16 if dtype == DType::F32 => {
-                let values: Vec<f16> = words!(f16).collect();
-                let mut wide = vec![0_f32; values.len()];
-                values.convert_to_f32_slice(&mut wide);
-                Tensor::from_vec(wide, shape, cpu)
-            }
-            ElementType::BF16 if dtype == DType::F32 => tensor!(words!(bf16).map(f32::from)),
             ElementType::F16 => tensor!(words!(f16)),
             ElementType::BF16 => tensor!(words!(bf16)),
             ElementType::I64 => tensor!(words!(i64)),
@@ -381,6 +413,41 @@ impl TensorView {
             ),
         }
     }
+}
+
+/// Values that are converted at a time.
+const CONVERTED: usize = 1024;
+
+/// `bytes` as values of `SIZE` bytes that `decode` reads, converted by `convert`, on all threads where
+/// there are many.
+///
+/// `T` is a number of Rust's own: its zeros are pages that the system hands out when they are first
+/// written, by the thread that writes them.
+fn converted<const SIZE: usize, F, T>(
+    bytes: &[u8],
+    decode: impl Fn([u8; SIZE]) -> F + Sync,
+    convert: impl Fn(&[F], &mut [T]) + Sync,
+) -> Vec<T>
+where
+    F: Copy + Default,
+    T: Copy + Default + Send,
+{
+    /// Values that are worth a task.
+    const TASK: usize = 64 * CONVERTED;
+    let (words, _) = bytes.as_chunks::<SIZE>();
+    let mut values = vec![T::default(); words.len()];
+    let tasks = values.par_chunks_mut(TASK).zip(words.par_chunks(TASK));
+    tasks.for_each(|(values, words)| {
+        let mut decoded = [F::default(); CONVERTED];
+        for (to, words) in values.chunks_mut(CONVERTED).zip(words.chunks(CONVERTED)) {
+            let decoded = &mut decoded[..words.len()];
+            for (value, word) in decoded.iter_mut().zip(words) {
+                *value = decode(*word);
+            }
+            convert(decoded, to);
+        }
+    });
+    values
 }
 
 /// Bytes from the start of the storage to the end of the last element, and bytes of all elements

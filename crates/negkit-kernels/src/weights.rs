@@ -6,11 +6,12 @@
 //! row holds two steps of every column, as `vdpbf16ps` and `tdpbf16ps` take them.
 
 use candle_core::{Result, bail};
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::Isa;
 use crate::element::{Element, widen_bits};
-use crate::memory::Aligned;
+use crate::memory::{Aligned, Plain};
 
 /// How products are to be rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,8 +172,6 @@ impl Order {
 /// Weights as they are published, and how they are to be packed.
 struct Source<'a, T> {
     weight: &'a [T],
-    /// Values from one column to the next.
-    stride: usize,
     columns: usize,
     inputs: usize,
     taps: usize,
@@ -207,7 +206,7 @@ impl<T: Element> Source<'_, T> {
         let columns = panel * width..self.columns.min((panel + 1) * width);
         let rows: Vec<&[T]> = columns
             .map(|column| self.order.source(self.columns, column))
-            .map(|source| &self.weight[source * self.stride..][..steps])
+            .map(|source| &self.weight[source * steps..][..steps])
             .collect();
         // Step by step, for what is written then lies side by side.
         let (mut tap, mut input) = (first / self.inputs, first % self.inputs);
@@ -221,6 +220,60 @@ impl<T: Element> Source<'_, T> {
                 (tap, input) = (tap + 1, 0);
             }
         }
+    }
+}
+
+/// Weights of which every group of taps becomes a value of each of several matrices.
+struct Points<'a, T, F> {
+    weight: &'a [T],
+    columns: usize,
+    inputs: usize,
+    taps: usize,
+    format: Format,
+    transform: F,
+}
+
+impl<T: Element, F> Points<'_, T, F> {
+    fn pack<N: Plain + Default, const POINTS: usize>(
+        &self,
+        narrow: impl Fn(f32) -> N + Sync,
+    ) -> [Aligned<N>; POINTS]
+    where
+        F: Fn(&[T]) -> [f32; POINTS] + Sync,
+    {
+        let (format, inputs) = (self.format, self.inputs);
+        let width = format.columns;
+        let panels = self.columns.div_ceil(width);
+        let length = panels * width * format.padded(inputs);
+        let mut packed: [Aligned<N>; POINTS] = std::array::from_fn(|_| Aligned::zeros(length));
+        for first in (0..inputs).step_by(format.steps) {
+            let steps = first..inputs.min(first + format.steps);
+            let size = width * format.padded(steps.len());
+            let mut rows = packed.each_mut().map(|values| {
+                let row = &mut values[panels * width * first..][..panels * size];
+                row.chunks_mut(size)
+            });
+            let panels: Vec<[&mut [N]; POINTS]> = (0..panels)
+                .map(|_| rows.each_mut().map(|row| row.next().unwrap_or_default()))
+                .collect();
+            panels
+                .into_par_iter()
+                .enumerate()
+                .for_each(|(panel, mut to)| {
+                    let columns = panel * width..self.columns.min((panel + 1) * width);
+                    for step in steps.clone() {
+                        for column in columns.clone() {
+                            let taps = &self.weight[(column * inputs + step) * self.taps..];
+                            let values = (self.transform)(&taps[..self.taps]);
+                            let at = format.place(step - first, column - panel * width);
+                            for (to, value) in to.iter_mut().zip(values) {
+                                to[at] = narrow(value);
+                            }
+                        }
+                    }
+                });
+        }
+        packed
     }
 }
 
@@ -260,7 +313,6 @@ impl Weights {
         }
         let source = Source {
             weight,
-            stride: steps,
             columns,
             inputs,
             taps,
@@ -270,32 +322,42 @@ impl Weights {
         Ok(Self::of(&source, precision))
     }
 
-    /// As [`Weights::pack`] in plain order, of columns that begin `stride` values apart.
-    pub(crate) fn pack_rows<T: Element>(
+    /// Packs `POINTS` matrices `[columns, inputs]` at once, of which `transform` makes one value each from
+    /// the `taps` values of `weight` `[columns, inputs, taps]`.
+    pub(crate) fn pack_points<T: Element, const POINTS: usize>(
         weight: &[T],
-        stride: usize,
-        [columns, steps]: [usize; 2],
+        [columns, inputs, taps]: [usize; 3],
         precision: Precision,
         isa: Isa,
-    ) -> Result<Self> {
-        let fits =
-            steps <= stride && (columns == 0 || weight.len() >= (columns - 1) * stride + steps);
-        if !fits {
+        transform: impl Fn(&[T]) -> [f32; POINTS] + Sync,
+    ) -> Result<[Self; POINTS]> {
+        if weight.len() != columns * inputs * taps {
             bail!(
-                "cannot pack {} weights as {columns} rows of {steps}, {stride} apart",
+                "cannot pack {} weights as {columns} x {inputs} x {taps}",
                 weight.len()
             )
         }
-        let source = Source {
+        let format = Format::new(isa, precision);
+        let points = Points {
             weight,
-            stride,
             columns,
-            inputs: steps,
-            taps: 1,
-            order: Order::Plain,
-            format: Format::new(isa, precision),
+            inputs,
+            taps,
+            format,
+            transform,
         };
-        Ok(Self::of(&source, precision))
+        let values: [Values; POINTS] = match precision {
+            Precision::F32 => points.pack(|value| value).map(Values::F32),
+            Precision::Bf16 => points
+                .pack(|value| bf16::of_f32(value).to_bits())
+                .map(Values::Bf16),
+        };
+        Ok(values.map(|values| Self {
+            format,
+            columns,
+            steps: inputs,
+            values,
+        }))
     }
 
     fn of<T: Element>(source: &Source<T>, precision: Precision) -> Self {

@@ -15,7 +15,6 @@ use std::ops::Range;
 
 use candle_core::{Result, bail};
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::layer::{Blocks, Finish, Finishing};
@@ -34,21 +33,19 @@ const LANES: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Winograd {
     /// A matrix `[columns, inputs]` for every point of a tile, row after row.
-    points: Vec<Weights>,
+    points: [Weights; POINTS],
 }
 
 impl Winograd {
     /// Whether the transformed kernel of so many outputs and inputs is worth its memory, 16/9 of the
-    /// kernel's own: where there are more channels, pictures are small and the kernel is most of what
-    /// there is to read. Tiles of AMX multiply faster than values can be transformed.
+    /// kernel's own. In f32 it is not where there are most channels: pictures are small there, and the
+    /// kernels are most of a UNet's memory. Tiles of AMX multiply faster than values can be transformed.
     pub(crate) fn worth([columns, inputs]: [usize; 2], precision: Precision, isa: Isa) -> bool {
         const LEAST: usize = 32;
-        const MOST: usize = 1280 * 1280;
+        const MOST_F32: usize = 1280 * 1280;
+        let small = precision == Precision::Bf16 || columns * inputs < MOST_F32;
         let multiplier = Format::new(isa, precision).multiplier;
-        columns >= LEAST
-            && inputs >= LEAST
-            && columns * inputs < MOST
-            && multiplier != Multiplier::Tiles
+        columns >= LEAST && inputs >= LEAST && small && multiplier != Multiplier::Tiles
     }
 
     /// Packs `weight` `[columns, inputs, 3, 3]`.
@@ -61,46 +58,22 @@ impl Winograd {
         precision: Precision,
         isa: Isa,
     ) -> Result<Self> {
-        if weight.len() != columns * inputs * 9 {
-            bail!(
-                "cannot pack {} weights as {columns} x {inputs} kernels of 3 x 3",
-                weight.len()
-            )
-        }
-        // `[columns, points, inputs]`
-        let mut transformed = vec![0f32; columns * POINTS * inputs];
-        transformed
-            .par_chunks_mut(POINTS * inputs)
-            .zip(weight.par_chunks(9 * inputs))
-            .for_each(|(to, kernels)| {
-                for (input, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
-                    let rows = [0, 3, 6].map(|row| {
-                        stretch([kernel[row], kernel[row + 1], kernel[row + 2]].map(T::to_f32))
-                    });
-                    for column in 0..4 {
-                        let points = stretch(rows.map(|row| row[column]));
-                        for (row, value) in points.into_iter().enumerate() {
-                            to[(4 * row + column) * inputs + input] = value;
-                        }
-                    }
-                }
-            });
-        let pack = |point| {
-            let rows = &transformed[point * inputs..];
-            Weights::pack_rows(rows, POINTS * inputs, [columns, inputs], precision, isa)
+        let transform = |taps: &[T]| {
+            let rows = [0, 3, 6].map(|row| stretch([0, 1, 2].map(|i| taps[row + i].to_f32())));
+            let columns = [0, 1, 2, 3].map(|column| stretch(rows.map(|row| row[column])));
+            std::array::from_fn(|point| columns[point % 4][point / 4])
         };
-        Ok(Self {
-            points: (0..POINTS).map(pack).collect::<Result<_>>()?,
-        })
+        let sizes = [columns, inputs, 9];
+        let points = Weights::pack_points(weight, sizes, precision, isa, transform)?;
+        Ok(Self { points })
     }
 
     /// `[columns, inputs, 3, 3]`, up to the rounding of the transformed kernel.
     pub(crate) fn unpack(&self) -> Vec<f32> {
-        let points: Vec<Vec<f32>> = self
+        let points = self
             .points
-            .iter()
-            .map(|point| point.unpack(1, Order::Plain))
-            .collect();
+            .each_ref()
+            .map(|point| point.unpack(1, Order::Plain));
         let mut weight = vec![0.; self.columns() * self.inputs() * 9];
         for (i, kernel) in weight.chunks_exact_mut(9).enumerate() {
             let columns = [0, 1, 2, 3].map(|column| {
