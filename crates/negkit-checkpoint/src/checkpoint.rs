@@ -380,6 +380,20 @@ impl Checkpoint {
         }
     }
 
+    /// Begins to compute the hashes that [`Checkpoint::sha256`] needs, on a thread of their own: whoever
+    /// will ask for them has then had them computed while the weights were loaded, which is mostly
+    /// the work of one core. An error is kept for [`Checkpoint::sha256`], which meets it again.
+    pub fn hash_ahead(&self) {
+        let files = self.files.clone();
+        let work = move || {
+            for file in files {
+                drop(file.sha256());
+            }
+        };
+        // Without a thread the hash is computed when it is asked for.
+        drop(std::thread::Builder::new().name("hash".into()).spawn(work));
+    }
+
     /// The tensors whose names start with `prefix`, called by what follows it.
     #[must_use]
     pub fn strip_prefix(&self, prefix: &str) -> Self {

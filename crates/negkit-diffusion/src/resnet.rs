@@ -117,7 +117,7 @@ pub(crate) struct Upsample {
 
 impl Upsample {
     pub(crate) fn load(params: &Params, channels: usize) -> Result<Self> {
-        let options = ConvOptions::SAME_3X3;
+        let options = ConvOptions::SAME_3X3.enlarging();
         Ok(Self {
             conv: Conv2d::load(&params.pp("conv"), channels, channels, options)?,
         })

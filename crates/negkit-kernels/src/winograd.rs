@@ -38,12 +38,18 @@ pub(crate) struct Winograd {
 
 impl Winograd {
     /// Whether the transformed kernel of so many outputs and inputs is worth its memory, 16/9 of the
-    /// kernel's own. In f32 it is not where there are most channels: pictures are small there, and the
-    /// kernels are most of a UNet's memory. Tiles of AMX multiply faster than values can be transformed.
-    pub(crate) fn worth([columns, inputs]: [usize; 2], precision: Precision, isa: Isa) -> bool {
+    /// kernel's own. It is not where there are most channels: pictures are small there, and such kernels
+    /// are most of a UNet's memory. After an enlargement they are not that small, and in bf16 it is.
+    /// Tiles of AMX multiply faster than values can be transformed.
+    pub(crate) fn worth(
+        [columns, inputs]: [usize; 2],
+        enlarged: bool,
+        precision: Precision,
+        isa: Isa,
+    ) -> bool {
         const LEAST: usize = 32;
-        const MOST_F32: usize = 1280 * 1280;
-        let small = precision == Precision::Bf16 || columns * inputs < MOST_F32;
+        const MOST: usize = 1280 * 1280;
+        let small = columns * inputs < MOST || (enlarged && precision == Precision::Bf16);
         let multiplier = Format::new(isa, precision).multiplier;
         columns >= LEAST && inputs >= LEAST && small && multiplier != Multiplier::Tiles
     }

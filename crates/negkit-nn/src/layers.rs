@@ -269,6 +269,9 @@ pub struct ConvOptions {
     pub padding: usize,
     /// Zeros added below and to the right besides, in pixels.
     pub after: usize,
+    /// Whether it is mostly for pictures that are enlarged first ([`Conv2d::forward_resized`]): there
+    /// may then be spent more memory on its speed. The result is the same.
+    pub enlarges: bool,
 }
 
 impl ConvOptions {
@@ -284,6 +287,16 @@ impl ConvOptions {
             stride,
             padding,
             after: 0,
+            enlarges: false,
+        }
+    }
+
+    /// The same for pictures that are mostly enlarged first.
+    #[must_use]
+    pub const fn enlarging(self) -> Self {
+        Self {
+            enlarges: true,
+            ..self
         }
     }
 
@@ -343,10 +356,10 @@ impl Conv2d {
         let kernel = options.kernel;
         let weight = params.get((output, input, kernel, kernel), "weight")?;
         let products = params.products();
-        let reach = if options == ConvOptions::SAME_3X3 {
-            Reach::Same3x3
-        } else {
-            Reach::Any
+        let reach = match options {
+            ConvOptions::SAME_3X3 => Reach::Same3x3,
+            _ if options == ConvOptions::SAME_3X3.enlarging() => Reach::Enlarged3x3,
+            _ => Reach::Any,
         };
         Ok(Self {
             affinity: Affinity::new(weight, bias, reach, params)?,
@@ -401,6 +414,7 @@ impl Conv2d {
             stride,
             padding,
             after,
+            ..
         } = self.options;
         let mut tensors = vec![x];
         tensors.extend(rest.shift);
