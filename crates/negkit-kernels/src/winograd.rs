@@ -33,7 +33,7 @@ const LANES: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Winograd {
     /// A matrix `[columns, inputs]` for every point of a tile, row after row.
-    points: [Weights; POINTS],
+    points: Box<[Weights; POINTS]>,
 }
 
 impl Winograd {
@@ -71,7 +71,9 @@ impl Winograd {
         };
         let sizes = [columns, inputs, 9];
         let points = Weights::pack_points(weight, sizes, precision, isa, transform)?;
-        Ok(Self { points })
+        Ok(Self {
+            points: Box::new(points),
+        })
     }
 
     /// `[columns, inputs, 3, 3]`, up to the rounding of the transformed kernel.
@@ -198,7 +200,7 @@ impl<T: Element> WithSimd for Task<'_, T> {
             let channels = first..steps.min(first + format.steps);
             let padded = points[0].block_steps(block);
             let add = block > 0;
-            let planes = values.chunks_exact_mut(rows * row).zip(points);
+            let planes = values.chunks_exact_mut(rows * row).zip(&points[..]);
             if format.multiplier == Multiplier::Vectors {
                 let mut left = Scratch::<f32>::take(POINTS * rows * stride);
                 self.transform(&mut left, [rows, stride], channels, padded, f32::widen);
@@ -342,24 +344,26 @@ impl<T: Element> Task<'_, T> {
     }
 }
 
-/// `B^T` times four points.
+/// `B^T` times the points at four places.
 #[inline(always)]
-fn difference(d: &mut [[f32; LANES]; POINTS], [a, b, c, e]: [usize; 4]) {
-    for i in 0..LANES {
-        let x = [d[a][i], d[b][i], d[c][i], d[e][i]];
-        d[a][i] = x[0] - x[2];
-        d[b][i] = x[1] + x[2];
-        d[c][i] = x[2] - x[1];
-        d[e][i] = x[1] - x[3];
+fn difference(points: &mut [[f32; LANES]; POINTS], places: [usize; 4]) {
+    // The places are those of a row or a column: four, and different.
+    let Ok([a, b, c, d]) = points.get_disjoint_mut(places) else {
+        return;
+    };
+    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+        (*a, *b, *c, *d) = (*a - *c, *b + *c, *c - *b, *b - *d);
     }
 }
 
-/// `A^T` times four points: two, in the place of the first two.
+/// `A^T` times the points at four places: two values, at the first two.
 #[inline(always)]
-fn gather(m: &mut [[f32; LANES]; POINTS], [a, b, c, e]: [usize; 4]) {
-    for i in 0..LANES {
-        let x = [m[a][i], m[b][i], m[c][i], m[e][i]];
-        m[a][i] = x[0] + x[1] + x[2];
-        m[b][i] = x[1] - x[2] - x[3];
+fn gather(points: &mut [[f32; LANES]; POINTS], places: [usize; 4]) {
+    // As in `difference`.
+    let Ok([a, b, c, d]) = points.get_disjoint_mut(places) else {
+        return;
+    };
+    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+        (*a, *b) = (*a + *b + *c, *b - *c - *d);
     }
 }
