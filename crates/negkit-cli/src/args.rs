@@ -35,14 +35,26 @@ pub struct ComputeArgs {
 impl ComputeArgs {
     /// Opens the device, and says so where bf16 was chosen for whoever did not ask for it.
     pub fn open(&self) -> anyhow::Result<Compute> {
+        self.open_in(self.dtype)
+    }
+
+    /// The same in f32 where nothing else is asked for: for what is held against bounds of f32.
+    pub fn open_exact(&self) -> anyhow::Result<Compute> {
+        self.open_in(match self.dtype {
+            DtypeChoice::Auto => DtypeChoice::F32,
+            asked => asked,
+        })
+    }
+
+    fn open_in(&self, dtype: DtypeChoice) -> anyhow::Result<Compute> {
         match self.threads {
             Some(threads) => use_threads(threads)?,
             // Where something was computed before, it stays as it is.
             None => drop(use_threads(usual_threads())),
         }
-        let compute = Compute::open(self.device, self.dtype)?;
+        let compute = Compute::open(self.device, dtype)?;
         let rounded = compute.dtype == DtypeChoice::Bf16.on(&compute.device);
-        if self.dtype == DtypeChoice::Auto && rounded {
+        if dtype == DtypeChoice::Auto && rounded {
             let instructions = Isa::chosen()?;
             eprintln!(
                 "Computing in bf16, which {instructions} does fastest; --dtype f32 is exact."

@@ -17,7 +17,8 @@ use crate::progress;
 ///
 /// The folder holds cases made by eval/parity/models.py: the inputs of a model and the outputs that
 /// PyTorch, transformers, diffusers or open_clip computed for them. The exit code is 1 when any
-/// output is further from its reference than its case allows.
+/// output is further from its reference than its case allows. Bounds are for f32, which is what auto
+/// is here.
 #[derive(Args)]
 pub struct ParityArgs {
     /// A folder with cases, at any depth.
@@ -38,7 +39,7 @@ pub struct ParityArgs {
 
 /// Runs the command.
 pub fn run(args: &ParityArgs) -> anyhow::Result<ExitCode> {
-    let compute = args.compute.open()?;
+    let compute = args.compute.open_exact()?;
     let mut cases = Vec::new();
     for folder in find_cases(&args.folder)? {
         let case = Case::open(&folder)?;

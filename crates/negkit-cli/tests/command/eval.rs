@@ -40,11 +40,13 @@ impl Table {
             Self::Four => {
                 "eval table4 --scale paper --data data --model models/sd -e stock -e \
                  models/conclip --answerer models/vqa --sentence-encoder models/sbert --steps 1 \
-                 --limit 3 -n 2 --batch-size 2 --resamples 50 --offline --device cpu"
+                 --limit 3 -n 2 --batch-size 2 --resamples 50 --offline --device cpu \
+                 --dtype f32"
             }
             Self::Five => {
                 "eval table5 --scale paper --data data --model models/clipseg -e stock -e \
-                 models/conclip --resamples 50 --offline --device cpu"
+                 models/conclip --resamples 50 --offline --device cpu \
+                 --dtype f32"
             }
         }
     }
