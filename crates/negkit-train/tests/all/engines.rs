@@ -577,3 +577,16 @@ fn a_segmentation_decoder_learns_and_marks_the_same_from_its_folder() {
     assert!(share(1) > 0.7, "background: {}", share(1));
     assert!(share(2) < 0.05, "absent: {}", share(2));
 }
+
+#[test]
+fn numbers_that_a_run_wrote_down_are_read_to_the_last_bit() {
+    // The usual fast way is one unit in the last place off here.
+    for written in [0.449_393_122_638_471_64, 1. / 3., 5e-324, 0.1 + 0.2] {
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(
+            serde_json::from_str::<f64>(&text).unwrap(),
+            written,
+            "{text}"
+        );
+    }
+}
