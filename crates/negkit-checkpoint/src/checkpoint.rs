@@ -380,9 +380,9 @@ impl Checkpoint {
         }
     }
 
-    /// Begins to compute the hashes that [`Checkpoint::sha256`] needs, on a thread of their own: whoever
-    /// will ask for them has then had them computed while the weights were loaded, which is mostly
-    /// the work of one core. An error is kept for [`Checkpoint::sha256`], which meets it again.
+    /// Begins to compute the hashes that [`Checkpoint::sha256`] needs, on a thread of their own, for
+    /// whoever will ask for them: loading weights is mostly the work of one core. A file that cannot be
+    /// read is [`Checkpoint::sha256`]'s error, which tries again.
     pub fn hash_ahead(&self) {
         let files = self.files.clone();
         let work = move || {

@@ -352,47 +352,39 @@ impl TensorView {
                 Tensor::from_vec($values.collect::<Vec<_>>(), shape, cpu)
             };
         }
-        match (self.element, dtype) {
-            (ElementType::F32, DType::F32) => {
-                let values =
-                    converted(bytes, f32::from_le_bytes, |from: &[f32], to: &mut [f32]| {
-                        to.copy_from_slice(from)
-                    });
-                return Tensor::from_vec(values, shape, cpu);
-            }
-            (ElementType::F32, DType::BF16) => {
-                let narrow = |from: &[f32], to: &mut [u16]| {
-                    to.reinterpret_cast_mut::<bf16>()
-                        .convert_from_f32_slice(from);
-                };
-                let values = converted(bytes, f32::from_le_bytes, narrow);
-                return Tensor::from_vec(values.reinterpret_into::<bf16>(), shape, cpu);
-            }
-            (ElementType::F16, DType::F32) => {
-                let widen = |from: &[f16], to: &mut [f32]| from.convert_to_f32_slice(to);
-                return Tensor::from_vec(converted(bytes, f16::from_le_bytes, widen), shape, cpu);
-            }
-            (ElementType::F16, DType::BF16) => {
-                let convert = |from: &[f16], to: &mut [u16]| {
-                    let mut wide = [0_f32; CONVERTED];
-                    let wide = &mut wide[..from.len()];
-                    from.convert_to_f32_slice(wide);
-                    to.reinterpret_cast_mut::<bf16>()
-                        .convert_from_f32_slice(wide);
-                };
-                let values = converted(bytes, f16::from_le_bytes, convert);
-                return Tensor::from_vec(values.reinterpret_into::<bf16>(), shape, cpu);
-            }
-            (ElementType::BF16, DType::F32) => {
-                let widen = |from: &[bf16], to: &mut [f32]| from.convert_to_f32_slice(to);
-                return Tensor::from_vec(converted(bytes, bf16::from_le_bytes, widen), shape, cpu);
-            }
-            _ => {}
-        }
         match self.element {
             ElementType::F64 => tensor!(words!(f64)),
-            ElementType::F32 => tensor!(words!(f32)),
-            ElementType::F16 => tensor!(words!(f16)),
+            ElementType::F32 => match dtype {
+                DType::F32 => {
+                    let copy = |from: &[f32], to: &mut [f32]| to.copy_from_slice(from);
+                    Tensor::from_vec(converted(bytes, f32::from_le_bytes, copy), shape, cpu)
+                }
+                DType::BF16 => {
+                    let narrow = |from: &[f32], to: &mut [bf16]| to.convert_from_f32_slice(from);
+                    Tensor::from_vec(to_bf16(bytes, f32::from_le_bytes, narrow), shape, cpu)
+                }
+                _ => tensor!(words!(f32)),
+            },
+            ElementType::F16 => match dtype {
+                DType::F32 => {
+                    let widen = |from: &[f16], to: &mut [f32]| from.convert_to_f32_slice(to);
+                    Tensor::from_vec(converted(bytes, f16::from_le_bytes, widen), shape, cpu)
+                }
+                DType::BF16 => {
+                    let convert = |from: &[f16], to: &mut [bf16]| {
+                        let mut wide = [0_f32; CONVERTED];
+                        let wide = &mut wide[..from.len()];
+                        from.convert_to_f32_slice(wide);
+                        to.convert_from_f32_slice(wide);
+                    };
+                    Tensor::from_vec(to_bf16(bytes, f16::from_le_bytes, convert), shape, cpu)
+                }
+                _ => tensor!(words!(f16)),
+            },
+            ElementType::BF16 if dtype == DType::F32 => {
+                let widen = |from: &[bf16], to: &mut [f32]| from.convert_to_f32_slice(to);
+                Tensor::from_vec(converted(bytes, bf16::from_le_bytes, widen), shape, cpu)
+            }
             ElementType::BF16 => tensor!(words!(bf16)),
             ElementType::I64 => tensor!(words!(i64)),
             ElementType::I32 => tensor!(words!(i32)),
@@ -448,6 +440,16 @@ where
         }
     });
     values
+}
+
+/// [`converted`] to bf16.
+fn to_bf16<const SIZE: usize, F: Copy + Default>(
+    bytes: &[u8],
+    decode: impl Fn([u8; SIZE]) -> F + Sync,
+    convert: impl Fn(&[F], &mut [bf16]) + Sync,
+) -> Vec<bf16> {
+    let convert = |from: &[F], to: &mut [u16]| convert(from, to.reinterpret_cast_mut());
+    converted(bytes, decode, convert).reinterpret_into()
 }
 
 /// Bytes from the start of the storage to the end of the last element, and bytes of all elements

@@ -155,9 +155,6 @@ impl StableDiffusion {
         // Before gigabytes are read.
         Self::check_text(&*text, files.unet_config().cross_attention_dim)?;
         let (unet, vae) = (files.unet().clone(), files.vae().clone());
-        // Every picture's record names them.
-        unet.hash_ahead();
-        vae.hash_ahead();
         Ok(Self {
             text,
             unet_weights: WeightsSource::from_checkpoint(unet.clone()),

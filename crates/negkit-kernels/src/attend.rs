@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::memory::{Aligned, Scratch, SharedSlice, filled};
-use crate::multiply::{Left, ROW_F32, Sums};
+use crate::multiply::{Factor, Factors, ROW_F32, Sums};
 use crate::weights::{Format, Multiplier, STEPS_F32};
 use crate::{AttentionMask, Isa};
 
@@ -91,7 +91,7 @@ pub fn attend<T: Element>(
 }
 
 /// [`attend`] with factors of type `N`.
-fn attend_by<T: Element, N: Left>(
+fn attend_by<T: Element, N: Factor>(
     [q, k, v]: [&[T]; 3],
     sizes: Heads,
     mask: AttentionMask,
@@ -163,7 +163,7 @@ struct Pack<'a, T, N> {
     kind: std::marker::PhantomData<N>,
 }
 
-impl<T: Element, N: Left> WithSimd for Pack<'_, T, N> {
+impl<T: Element, N: Factor> WithSimd for Pack<'_, T, N> {
     type Output = PackedHead<N>;
 
     #[inline(always)]
@@ -214,7 +214,7 @@ struct Task<'a, T, N> {
     out: SharedSlice<'a, T>,
 }
 
-impl<T: Element, N: Left> WithSimd for Task<'_, T, N> {
+impl<T: Element, N: Factor> WithSimd for Task<'_, T, N> {
     type Output = ();
 
     #[inline(always)]
@@ -244,6 +244,7 @@ impl<T: Element, N: Left> WithSimd for Task<'_, T, N> {
             }
         }
         mixed.fill(0.);
+        let multiplier = N::multiplier(format);
         let mut highest = [f32::NEG_INFINITY; 2 * QUERIES];
         let mut totals = [0f32; 2 * QUERIES];
         let seen = match self.mask {
@@ -253,7 +254,8 @@ impl<T: Element, N: Left> WithSimd for Task<'_, T, N> {
         for block in 0..seen.div_ceil(KEYS) {
             let first = block * KEYS;
             let count = KEYS.min(keys - first);
-            self.score(simd, q, padded, first..first + count, scores);
+            let keys = first..first + count;
+            self.score(simd, &multiplier, (q, padded), keys, scores);
             for (i, query) in self.queries.clone().enumerate() {
                 let row = &mut scores[i * ROW_F32..][..count];
                 if self.mask == AttentionMask::Causal {
@@ -283,10 +285,15 @@ impl<T: Element, N: Left> WithSimd for Task<'_, T, N> {
             let values = &self.packed.values[first * width..][..steps * width];
             for (panel, values) in values.chunks_exact(steps * columns).enumerate() {
                 let at = panel * columns;
-                let used = columns.min(d - at);
-                N::multiply(
-                    simd, format, left, padded, values, steps, used, at, &mut sums,
-                );
+                let factors = Factors {
+                    left,
+                    rows: padded,
+                    panel: values,
+                    steps,
+                    count: columns.min(d - at),
+                    at,
+                };
+                N::multiply(simd, &multiplier, factors, &mut sums);
             }
         }
         for (i, query) in self.queries.clone().enumerate() {
@@ -304,14 +311,14 @@ impl<T: Element, N: Left> WithSimd for Task<'_, T, N> {
     }
 }
 
-impl<T: Element, N: Left> Task<'_, T, N> {
+impl<T: Element, N: Factor> Task<'_, T, N> {
     /// `q k^T` for a block of keys, whose first one begins a panel.
     #[inline(always)]
     fn score<S: Simd>(
         &self,
         simd: S,
-        q: &[N],
-        rows: usize,
+        multiplier: &N::Multiplier,
+        (q, rows): (&[N], usize),
         keys: std::ops::Range<usize>,
         scores: &mut [f32],
     ) {
@@ -329,9 +336,15 @@ impl<T: Element, N: Left> Task<'_, T, N> {
             let q = &q[block * rows * N::STRIDE..][..rows * N::STRIDE];
             let panels = &self.packed.keys[all * first + keys.start * steps..];
             for at in (0..keys.len()).step_by(columns) {
-                let panel = &panels[at * steps..][..columns * steps];
-                let used = columns.min(keys.len() - at);
-                N::multiply(simd, format, q, rows, panel, steps, used, at, &mut sums);
+                let factors = Factors {
+                    left: q,
+                    rows,
+                    panel: &panels[at * steps..][..columns * steps],
+                    steps,
+                    count: columns.min(keys.len() - at),
+                    at,
+                };
+                N::multiply(simd, multiplier, factors, &mut sums);
             }
         }
     }

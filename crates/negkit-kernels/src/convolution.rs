@@ -12,8 +12,6 @@ use crate::winograd::{self, Winograd};
 /// The kernel of a convolution, packed.
 #[derive(Debug)]
 pub struct Convolution {
-    columns: usize,
-    inputs: usize,
     taps: usize,
     way: Way,
 }
@@ -65,12 +63,7 @@ impl Convolution {
                 isa,
             )?)
         };
-        Ok(Self {
-            columns,
-            inputs,
-            taps,
-            way,
-        })
+        Ok(Self { taps, way })
     }
 
     /// `[columns, inputs, taps]`: as they were packed, or up to the rounding of a transformed kernel.
@@ -83,26 +76,23 @@ impl Convolution {
 
     /// Channels that it gives.
     pub fn columns(&self) -> usize {
-        self.columns
+        match &self.way {
+            Way::Windows(weights) => weights.columns(),
+            Way::Tiles(kernel) => kernel.columns(),
+        }
     }
 
     /// Channels that it takes.
     pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// How its products are rounded.
-    pub fn precision(&self) -> Precision {
         match &self.way {
-            Way::Windows(weights) => weights.precision(),
-            Way::Tiles(kernel) => kernel.precision(),
+            Way::Windows(weights) => weights.steps() / self.taps.max(1),
+            Way::Tiles(kernel) => kernel.inputs(),
         }
     }
 }
 
 /// `finish(convolution)` of pictures `[n, height, width, channels]`, of the same order, and the height
-/// and width of the result. `finish.shift` is a row for every picture, of whose pixels there need not be
-/// said how many they are: its second number is not looked at.
+/// and width of the result.
 ///
 /// # Errors
 /// When sizes do not fit.
@@ -118,19 +108,14 @@ pub fn convolve<T: Element>(
             kernel.taps
         )
     }
-    let finish = |[height, width]: [usize; 2]| Finish {
-        shift: finish.shift.map(|(shift, _)| (shift, height * width)),
-        ..finish
-    };
     match &kernel.way {
         Way::Tiles(tiles) => {
-            let finish = finish(sliding.resized);
-            winograd::convolve(pictures, sliding, tiles, finish).map(|y| (y, sliding.resized))
+            let values = winograd::convolve(pictures, sliding, tiles, finish)?;
+            Ok((values, sliding.resized))
         }
         Way::Windows(weights) => {
-            let windows = Windows::new(pictures, kernel.inputs, sliding)?;
-            let size = windows.size();
-            Ok((layer(&windows, weights, finish(size))?, size))
+            let windows = Windows::new(pictures, kernel.inputs(), sliding)?;
+            Ok((layer(&windows, weights, finish)?, windows.size()))
         }
     }
 }

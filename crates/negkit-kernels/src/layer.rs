@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::memory::{Scratch, SharedSlice, filled};
-use crate::multiply::{Sums, by_bf16, by_vectors, stride};
+use crate::multiply::{Factor, Sums, by_panels};
 use crate::training::{Elementwise, GeluErf, QuickGelu, Relu, Silu};
 use crate::weights::{GATE_COLUMNS, Multiplier, Weights};
 
@@ -108,8 +108,8 @@ pub enum Function {
 pub struct Finish<'a, T> {
     /// Added to every row: one value a column.
     pub bias: Option<&'a [f32]>,
-    /// Added too, one row of values for every `.1` rows of the output: a picture's own bias.
-    pub shift: Option<(&'a [T], usize)>,
+    /// Added too: a row of values for every picture, of which the output's rows are equal parts.
+    pub shift: Option<&'a [T]>,
     /// Applied to that.
     pub function: Function,
     /// Added to the result; of the output's shape.
@@ -172,6 +172,8 @@ const HEIGHT: usize = 192;
 pub(crate) struct Finishing<'a, T> {
     finish: Finish<'a, T>,
     rows: usize,
+    /// Rows that have a row of the shift in common.
+    each: usize,
     columns: usize,
     /// Of a row of the output.
     width: usize,
@@ -185,9 +187,12 @@ impl<'a, T: Element> Finishing<'a, T> {
     pub(crate) fn new(finish: Finish<'a, T>, [rows, columns]: [usize; 2]) -> Result<Self> {
         let gated = finish.function == Function::Geglu;
         let width = columns / if gated { 2 } else { 1 };
+        let each = finish.shift.map_or(rows, |shift| {
+            rows.div_ceil((shift.len() / columns.max(1)).max(1))
+        });
         let shift_fits = finish
             .shift
-            .is_none_or(|(values, each)| each > 0 && values.len() == rows.div_ceil(each) * columns);
+            .is_none_or(|shift| shift.len() == rows.div_ceil(each.max(1)) * columns);
         let fits = finish.bias.is_none_or(|bias| bias.len() == columns)
             && finish
                 .residual
@@ -199,13 +204,14 @@ impl<'a, T: Element> Finishing<'a, T> {
                 "cannot finish {rows} rows of {columns} sums with bias {:?}, shift {:?} and residual \
                  {:?}",
                 finish.bias.map(<[_]>::len),
-                finish.shift.map(|(values, each)| (values.len(), each)),
+                finish.shift.map(<[_]>::len),
                 finish.residual.map(<[_]>::len),
             )
         }
         Ok(Self {
             finish,
             rows,
+            each,
             columns,
             width,
         })
@@ -240,8 +246,8 @@ impl<'a, T: Element> Finishing<'a, T> {
                 *sum += bias;
             }
         }
-        if let Some((shift, each)) = self.finish.shift {
-            let shift = &shift[row / each * self.columns..][columns];
+        if let Some(shift) = self.finish.shift {
+            let shift = &shift[row / self.each * self.columns..][columns];
             for (sum, shift) in sums.iter_mut().zip(shift) {
                 *sum += shift.to_f32();
             }
@@ -342,54 +348,56 @@ impl<R: Rows> WithSimd for Task<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.weights.format.multiplier {
+            Multiplier::Vectors => self.multiply::<S, f32>(simd),
+            Multiplier::Pairs | Multiplier::Tiles => self.multiply::<S, u16>(simd),
+        }
+    }
+}
+
+impl<R: Rows> Task<'_, R> {
+    #[inline(always)]
+    fn multiply<S: Simd, N: Factor>(self, simd: S) {
         let format = self.weights.format;
-        let (rows, stride) = (self.range.len(), stride(format.multiplier));
+        let rows = self.range.len();
         let padded = rows.next_multiple_of(format.rows);
         let width = self.panels.len() * format.columns;
         // No power of two, for the same reason as the left factor's.
         let row = width + 16;
         let mut values = Scratch::<f32>::take(padded * row);
-        let blocks = self.weights.steps().div_ceil(format.steps);
-        for block in 0..blocks {
+        let mut left = Scratch::<N>::take(padded * N::STRIDE);
+        for block in 0..self.weights.steps().div_ceil(format.steps) {
             let mut sums = Sums {
                 values: &mut values,
                 stride: row,
                 add: block > 0,
             };
-            let panels = self.panels.clone();
-            if format.multiplier == Multiplier::Vectors {
-                let mut left = Scratch::<f32>::take(padded * stride);
-                self.copy(block, &mut left, stride, R::Value::widen);
-                by_vectors(simd, &left, padded, self.weights, block, panels, &mut sums);
-            } else {
-                let mut left = Scratch::<u16>::take(padded * stride);
-                self.copy(block, &mut left, stride, R::Value::to_bf16_bits);
-                by_bf16(&left, padded, self.weights, block, panels, &mut sums);
-            }
+            self.copy(block, &mut left);
+            let left = (&left[..], padded);
+            by_panels(
+                simd,
+                left,
+                self.weights,
+                block,
+                self.panels.clone(),
+                &mut sums,
+            );
         }
         self.write(&mut values[..rows * row], row, width);
     }
-}
 
-impl<R: Rows> Task<'_, R> {
     /// Copies the steps of a block, and zeros up to as many as the weights are packed with.
     #[inline(always)]
-    fn copy<N: Copy + Default>(
-        &self,
-        block: usize,
-        left: &mut [N],
-        stride: usize,
-        convert: impl Fn(&[R::Value], &mut [N]),
-    ) {
+    fn copy<N: Factor>(&self, block: usize, left: &mut [N]) {
         let first = block * self.weights.format.steps;
         let length = self.weights.format.steps.min(self.weights.steps() - first);
         let steps = self.weights.block_steps(block);
-        let mut lines = left.chunks_exact_mut(stride);
+        let mut lines = left.chunks_exact_mut(N::STRIDE);
         for (row, line) in self.range.clone().zip(&mut lines) {
             self.rows.visit(row, first, length, |at, count, run| {
                 let to = &mut line[at..][..count];
                 match run {
-                    Some(run) => convert(run, to),
+                    Some(run) => N::convert(run, to),
                     None => to.fill(N::default()),
                 }
             });

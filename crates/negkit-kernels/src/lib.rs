@@ -7,8 +7,8 @@
 //!
 //! - [`layer()`] and [`convolve`]: linear layers and convolutions with weights packed once ([`Weights`],
 //!   [`Convolution`]), finished before the result leaves the cache; [`attend`], [`group_norm`] and
-//!   [`layer_norm`]. These are for inference:
-//!   values are f32 or bf16, channels are last (NHWC), and there are no gradients.
+//!   [`layer_norm`]. These are for inference: values are f32 or bf16, channels are last (NHWC), and there
+//!   are no gradients.
 //! - [`training`]: fused f32 operations with gradients, on planes of channels (NCHW).
 //! - [`product`](Products): matrix products of f32 in any layout, exact or with factors in bf16.
 #![deny(missing_docs)]

@@ -1,7 +1,7 @@
 //! The inner loops of products: a block of rows times the panels of packed weights.
 //!
-//! The left factor lies in rows that begin [`stride`] values apart, whichever multiplier takes it; the
-//! sums lie in rows of f32 as wide as the panels. Rows are rounded up to what a multiplier takes at a
+//! The left factor lies in rows that begin [`Factor::STRIDE`] values apart, whichever multiplier takes it;
+//! the sums lie in rows of f32 as wide as the panels. Rows are rounded up to what a multiplier takes at a
 //! time, so that it never has to look where the matrix ends.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -14,6 +14,8 @@ mod pairs;
 
 use pulp::Simd;
 
+#[cfg(target_arch = "x86_64")]
+use crate::Isa;
 use crate::element::{Element, widen_bits};
 use crate::memory::{Plain, Scratch};
 use crate::weights::{Format, Multiplier, Panel, STEPS_F32, STEPS_PAIRS, Weights};
@@ -22,13 +24,8 @@ use crate::weights::{Format, Multiplier, Panel, STEPS_F32, STEPS_PAIRS, Weights}
 /// would all fall into the same few sets of the cache.
 pub(crate) const ROW_F32: usize = STEPS_F32 + 16;
 
-/// Values from one row of the left factor to the next.
-pub(crate) const fn stride(multiplier: Multiplier) -> usize {
-    match multiplier {
-        Multiplier::Vectors => ROW_F32,
-        Multiplier::Pairs | Multiplier::Tiles => STEPS_PAIRS + 32,
-    }
-}
+/// The same of bf16.
+const ROW_PAIRS: usize = STEPS_PAIRS + 32;
 
 /// The sums of a block of rows: `[rows, stride]`.
 pub(crate) struct Sums<'a> {
@@ -38,13 +35,63 @@ pub(crate) struct Sums<'a> {
     pub(crate) add: bool,
 }
 
-/// `sums (+)= left @ panels` of f32: `left` holds `rows` rows, a multiple of what the format takes at a
-/// time; the sums of panel `first + i` begin at column `i * format.columns`.
+/// A block of rows and the panel that it is multiplied by.
+#[derive(Clone, Copy)]
+pub(crate) struct Factors<'a, N> {
+    /// `rows` rows, a multiple of what the format takes at a time.
+    pub(crate) left: &'a [N],
+    pub(crate) rows: usize,
+    /// `steps` rows as wide as the format's columns.
+    pub(crate) panel: &'a [N],
+    pub(crate) steps: usize,
+    /// Columns of the panel that are wanted.
+    pub(crate) count: usize,
+    /// Column of the sums that theirs begin at.
+    pub(crate) at: usize,
+}
+
+/// Type of the factors of products.
+pub(crate) trait Factor: Plain + Default {
+    /// Values from one row of the left factor to the next.
+    const STRIDE: usize;
+
+    /// Values that a row of [`Factor::of_sums`] takes besides the sums themselves.
+    const OF_SUMS: usize;
+
+    /// Values that a step of a column takes besides the panel, where [`Factor::of_panel`] converts it.
+    const OF_PANEL: usize;
+
+    /// What multiplies, made ready for a while.
+    type Multiplier;
+
+    /// Makes ready what multiplies in this format.
+    fn multiplier(format: Format) -> Self::Multiplier;
+
+    /// Writes `from` as this type.
+    fn convert<T: Element>(from: &[T], to: &mut [Self]);
+
+    /// Sums whose rows are [`ROW_F32`] values apart as a left factor of `count` steps and zeros up to
+    /// `padded`, in `own` if not where they are.
+    fn of_sums<'a>(sums: &'a [f32], own: &'a mut [Self], count: usize, padded: usize)
+    -> &'a [Self];
+
+    /// A panel of weights as a right factor, in `own` if not where it is.
+    fn of_panel<'a>(panel: Panel<'a>, own: &'a mut [Self]) -> &'a [Self];
+
+    /// `sums (+)= left @ panel`.
+    fn multiply<S: Simd>(
+        simd: S,
+        multiplier: &Self::Multiplier,
+        factors: Factors<Self>,
+        sums: &mut Sums,
+    );
+}
+
+/// `sums (+)= left @ panels`; the sums of panel `first + i` begin at column `i * format.columns`.
 #[inline(always)]
-pub(crate) fn by_vectors<S: Simd>(
+pub(crate) fn by_panels<S: Simd, N: Factor>(
     simd: S,
-    left: &[f32],
-    rows: usize,
+    (left, rows): (&[N], usize),
     weights: &Weights,
     block: usize,
     panels: std::ops::Range<usize>,
@@ -52,57 +99,140 @@ pub(crate) fn by_vectors<S: Simd>(
 ) {
     let width = weights.format.columns;
     let steps = weights.block_steps(block);
-    let first = panels.start;
-    let mut wide = Scratch::<f32>::take(width * STEPS_F32);
-    for panel in panels {
-        let values = match weights.panel(block, panel) {
-            Panel::F32(values) => values,
-            Panel::Bf16(values) => {
-                let wide = &mut wide[..values.len()];
-                widen_bits(values, wide);
-                wide
-            }
+    let multiplier = N::multiplier(weights.format);
+    let mut own = Scratch::<N>::take(N::OF_PANEL * width * steps);
+    for (i, panel) in panels.enumerate() {
+        let factors = Factors {
+            left,
+            rows,
+            panel: N::of_panel(weights.panel(block, panel), &mut own),
+            steps,
+            count: width.min(weights.columns - panel * width),
+            at: i * width,
         };
-        let count = width.min(weights.columns - panel * width);
-        let at = (panel - first) * width;
-        panel_by_vectors(simd, left, rows, values, steps, count, at, sums);
+        N::multiply(simd, &multiplier, factors, sums);
     }
 }
 
-/// One panel of `steps` rows, of which `count` columns are wanted; their sums begin at column `at`.
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "inlined into two loops")]
-pub(crate) fn panel_by_vectors<S: Simd>(
-    simd: S,
-    left: &[f32],
-    rows: usize,
-    panel: &[f32],
-    steps: usize,
-    count: usize,
-    at: usize,
-    sums: &mut Sums,
-) {
-    match S::F32_LANES {
-        1 => rows_by_vectors::<S, 4, 8, 4>(simd, left, rows, panel, steps, count, at, sums),
-        16 => rows_by_vectors::<S, 12, 2, 1>(simd, left, rows, panel, steps, count, at, sums),
-        // AVX2; of what has narrower vectors nothing is dispatched to yet.
-        _ => rows_by_vectors::<S, 6, 2, 1>(simd, left, rows, panel, steps, count, at, sums),
+impl Factor for f32 {
+    const STRIDE: usize = ROW_F32;
+    const OF_SUMS: usize = 0;
+    const OF_PANEL: usize = 1;
+
+    type Multiplier = ();
+
+    fn multiplier(_: Format) {}
+
+    #[inline(always)]
+    fn convert<T: Element>(from: &[T], to: &mut [f32]) {
+        T::widen(from, to);
+    }
+
+    #[inline(always)]
+    fn of_sums<'a>(sums: &'a [f32], _: &'a mut [f32], _: usize, _: usize) -> &'a [f32] {
+        sums
+    }
+
+    #[inline(always)]
+    fn of_panel<'a>(panel: Panel<'a>, own: &'a mut [f32]) -> &'a [f32] {
+        match panel {
+            Panel::F32(values) => values,
+            Panel::Bf16(values) => {
+                widen_bits(values, own);
+                own
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(simd: S, _: &(), factors: Factors<f32>, sums: &mut Sums) {
+        match S::F32_LANES {
+            1 => rows_by_vectors::<S, 4, 8, 4>(simd, factors, sums),
+            16 => rows_by_vectors::<S, 12, 2, 1>(simd, factors, sums),
+            // AVX2; of what has narrower vectors nothing is dispatched to yet.
+            _ => rows_by_vectors::<S, 6, 2, 1>(simd, factors, sums),
+        }
+    }
+}
+
+/// Who multiplies bf16.
+pub(crate) enum Bf16 {
+    /// `vdpbf16ps`, which this set of instructions has.
+    #[cfg(target_arch = "x86_64")]
+    Pairs(Isa),
+    /// AMX.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Tiles(tiles::Tiles),
+}
+
+impl Factor for u16 {
+    const STRIDE: usize = ROW_PAIRS;
+    const OF_SUMS: usize = Self::STRIDE;
+    const OF_PANEL: usize = 0;
+
+    type Multiplier = Bf16;
+
+    fn multiplier(format: Format) -> Bf16 {
+        match format.multiplier {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Multiplier::Tiles => Bf16::Tiles(tiles::Tiles::configure()),
+            #[cfg(target_arch = "x86_64")]
+            Multiplier::Pairs => Bf16::Pairs(format.isa),
+            _ => unreachable!("{format:?} does not multiply bf16"),
+        }
+    }
+
+    #[inline(always)]
+    fn convert<T: Element>(from: &[T], to: &mut [u16]) {
+        T::to_bf16_bits(from, to);
+    }
+
+    #[inline(always)]
+    fn of_sums<'a>(sums: &'a [f32], own: &'a mut [u16], count: usize, padded: usize) -> &'a [u16] {
+        let rows = sums
+            .chunks_exact(ROW_F32)
+            .zip(own.chunks_exact_mut(Self::STRIDE));
+        for (sums, own) in rows {
+            f32::to_bf16_bits(&sums[..count], &mut own[..count]);
+            own[count..padded].fill(0);
+        }
+        own
+    }
+
+    #[inline(always)]
+    fn of_panel<'a>(panel: Panel<'a>, _: &'a mut [u16]) -> &'a [u16] {
+        match panel {
+            Panel::Bf16(values) => values,
+            Panel::F32(_) => unreachable!("a format that multiplies bf16 is packed in bf16"),
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(_: S, multiplier: &Bf16, factors: Factors<u16>, sums: &mut Sums) {
+        match *multiplier {
+            #[cfg(target_arch = "x86_64")]
+            Bf16::Pairs(isa) => pairs::multiply(isa, factors, sums),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Bf16::Tiles(ref tiles) => tiles.multiply(factors, sums),
+        }
     }
 }
 
 /// `FULL` vectors are a panel; where `HALF` are enough, only these are computed.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "inlined into two loops")]
 fn rows_by_vectors<S: Simd, const ROWS: usize, const FULL: usize, const HALF: usize>(
     simd: S,
-    left: &[f32],
-    rows: usize,
-    panel: &[f32],
-    steps: usize,
-    count: usize,
-    at: usize,
+    factors: Factors<f32>,
     sums: &mut Sums,
 ) {
+    let Factors {
+        left,
+        rows,
+        panel,
+        steps,
+        count,
+        at,
+    } = factors;
     let (panel, _) = S::as_simd_f32s(panel);
     assert!(rows.is_multiple_of(ROWS) && panel.len() == steps * FULL && steps <= STEPS_F32);
     let half = count <= HALF * S::F32_LANES;
@@ -155,146 +285,5 @@ fn tile<S: Simd, const ROWS: usize, const FULL: usize, const USED: usize>(
         for (to, sum) in to.iter_mut().zip(sums) {
             *to = if add { simd.add_f32s(*to, *sum) } else { *sum };
         }
-    }
-}
-
-/// The same with factors in bf16, by pairs or by tiles.
-pub(crate) fn by_bf16(
-    left: &[u16],
-    rows: usize,
-    weights: &Weights,
-    block: usize,
-    panels: std::ops::Range<usize>,
-    sums: &mut Sums,
-) {
-    let format = weights.format;
-    let steps = weights.block_steps(block);
-    let first = panels.start;
-    for panel in panels {
-        let at = (panel - first) * format.columns;
-        let Panel::Bf16(values) = weights.panel(block, panel) else {
-            continue;
-        };
-        let count = format.columns.min(weights.columns - panel * format.columns);
-        panel_by_bf16(format, left, rows, values, steps, count, at, sums);
-    }
-}
-
-/// One panel of `steps` rows, of which `count` columns are wanted; their sums begin at column `at`.
-#[allow(clippy::too_many_arguments, reason = "as the loops that it calls")]
-fn panel_by_bf16(
-    format: Format,
-    left: &[u16],
-    rows: usize,
-    panel: &[u16],
-    steps: usize,
-    count: usize,
-    at: usize,
-    sums: &mut Sums,
-) {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if format.multiplier == Multiplier::Tiles {
-        tiles::Tiles::configure().multiply(left, rows, panel, steps, at, sums);
-        return;
-    }
-    #[cfg(target_arch = "x86_64")]
-    pairs::multiply(format.isa, left, rows, panel, steps, count, at, sums);
-}
-
-/// Type of a left factor of products whose right factor is packed for them too, as attention's are.
-pub(crate) trait Left: Plain + Default {
-    /// Values from one row to the next.
-    const STRIDE: usize;
-
-    /// Values that a row of [`Left::of_sums`] takes besides the sums themselves.
-    const OF_SUMS: usize;
-
-    /// Writes `from` as this type.
-    fn convert<T: Element>(from: &[T], to: &mut [Self]);
-
-    /// Sums whose rows are [`ROW_F32`] values apart as a left factor of `count` steps and zeros up to
-    /// `padded`, in `own` if not where they are.
-    fn of_sums<'a>(sums: &'a [f32], own: &'a mut [Self], count: usize, padded: usize)
-    -> &'a [Self];
-
-    /// One panel of `steps` rows, of which `count` columns are wanted; their sums begin at column `at`.
-    #[allow(clippy::too_many_arguments, reason = "as the loops that it calls")]
-    fn multiply<S: Simd>(
-        simd: S,
-        format: Format,
-        left: &[Self],
-        rows: usize,
-        panel: &[Self],
-        steps: usize,
-        count: usize,
-        at: usize,
-        sums: &mut Sums,
-    );
-}
-
-impl Left for f32 {
-    const STRIDE: usize = ROW_F32;
-    const OF_SUMS: usize = 0;
-
-    #[inline(always)]
-    fn convert<T: Element>(from: &[T], to: &mut [f32]) {
-        T::widen(from, to);
-    }
-
-    #[inline(always)]
-    fn of_sums<'a>(sums: &'a [f32], _: &'a mut [f32], _: usize, _: usize) -> &'a [f32] {
-        sums
-    }
-
-    #[inline(always)]
-    fn multiply<S: Simd>(
-        simd: S,
-        _: Format,
-        left: &[f32],
-        rows: usize,
-        panel: &[f32],
-        steps: usize,
-        count: usize,
-        at: usize,
-        sums: &mut Sums,
-    ) {
-        panel_by_vectors(simd, left, rows, panel, steps, count, at, sums);
-    }
-}
-
-impl Left for u16 {
-    const STRIDE: usize = stride(Multiplier::Pairs);
-    const OF_SUMS: usize = Self::STRIDE;
-
-    #[inline(always)]
-    fn convert<T: Element>(from: &[T], to: &mut [u16]) {
-        T::to_bf16_bits(from, to);
-    }
-
-    #[inline(always)]
-    fn of_sums<'a>(sums: &'a [f32], own: &'a mut [u16], count: usize, padded: usize) -> &'a [u16] {
-        let rows = sums
-            .chunks_exact(ROW_F32)
-            .zip(own.chunks_exact_mut(Self::STRIDE));
-        for (sums, own) in rows {
-            f32::to_bf16_bits(&sums[..count], &mut own[..count]);
-            own[count..padded].fill(0);
-        }
-        own
-    }
-
-    #[inline(always)]
-    fn multiply<S: Simd>(
-        _: S,
-        format: Format,
-        left: &[u16],
-        rows: usize,
-        panel: &[u16],
-        steps: usize,
-        count: usize,
-        at: usize,
-        sums: &mut Sums,
-    ) {
-        panel_by_bf16(format, left, rows, panel, steps, count, at, sums);
     }
 }

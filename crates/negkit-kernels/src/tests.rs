@@ -191,7 +191,7 @@ proptest! {
             let packed = Weights::pack(&weight, [columns, steps], Order::Plain, precision, isa).unwrap();
             let finish = Finish {
                 bias: Some(&bias),
-                shift: Some((shift, each)),
+                shift: Some(shift),
                 function,
                 residual: Some(&residual),
             };
@@ -245,6 +245,7 @@ proptest! {
         columns in 32usize..80,
         picture in [1usize..14, 1usize..14],
         grow in [1usize..3, 1usize..3],
+        reach in prop::sample::select(vec![Reach::Same3x3, Reach::Enlarged3x3]),
         seed: u64,
     ) {
         let resized = [picture[0] * grow[0] - grow[0] / 2, picture[1] * grow[1] - grow[1] / 2];
@@ -256,10 +257,10 @@ proptest! {
         for (isa, precision, _) in ways() {
             let case = ConvolutionCase::new([n, channels, columns], sliding, precision, seed);
             let sizes = [columns, channels, 9];
-            let packed = Convolution::pack(&case.weight, sizes, Reach::Same3x3, precision, isa).unwrap();
+            let packed = Convolution::pack(&case.weight, sizes, reach, precision, isa).unwrap();
             let finish = Finish {
                 bias: Some(&bias),
-                shift: Some((&shift, 1)),
+                shift: Some(&shift),
                 function: Function::Silu,
                 residual: Some(&residual),
             };
@@ -317,15 +318,9 @@ proptest! {
         }
         let sizes = Heads { batch, heads, width, queries, keys };
         for (isa, precision, _) in ways() {
-            // The numerators and the result are rounded to 8 bits.
-            let (found, allowed) = match precision {
-                Precision::F32 => (attend([&q, &k, &v], sizes, mask, scale as f32, isa).unwrap(), 1e-5),
-                Precision::Bf16 => {
-                    let [q, k, v] = [&q, &k, &v].map(|values| to_bf16(values));
-                    let found = attend([&q, &k, &v], sizes, mask, scale as f32, isa).unwrap();
-                    (found.iter().map(|x| x.to_f32()).collect(), 8e-3)
-                }
-            };
+            // In bf16 the numerators and the result are rounded to 8 bits.
+            let allowed = if precision == Precision::F32 { 1e-5 } else { 8e-3 };
+            let found = attend_in(precision, [&q, &k, &v], sizes, mask, scale as f32, isa);
             prop_assert!(error(&found, &expected) < allowed, "{isa} {precision:?}: {:e}", error(&found, &expected));
         }
     }
@@ -442,6 +437,25 @@ fn values_in_bf16_are_rounded_once() {
     }
 }
 
+/// Attention with inputs and result of this precision.
+fn attend_in(
+    precision: Precision,
+    inputs: [&[f32]; 3],
+    sizes: Heads,
+    mask: AttentionMask,
+    scale: f32,
+    isa: Isa,
+) -> Vec<f32> {
+    match precision {
+        Precision::F32 => attend(inputs, sizes, mask, scale, isa).unwrap(),
+        Precision::Bf16 => {
+            let [q, k, v] = inputs.map(to_bf16);
+            let found = attend([&q, &k, &v], sizes, mask, scale, isa).unwrap();
+            found.iter().map(|x| x.to_f32()).collect()
+        }
+    }
+}
+
 #[test]
 fn nan_and_infinity_come_out_where_they_should() {
     let (rows, columns, steps) = (9, 20, 40);
@@ -471,7 +485,7 @@ fn nan_and_infinity_come_out_where_they_should() {
         queries,
         keys,
     };
-    for isa in Isa::available() {
+    for (isa, precision, _) in ways() {
         let (mut q, mut k) = (normal(queries * d, 1), normal(keys * d, 2));
         let v = vec![1f32; keys * d];
         q[d] = f32::NAN;
@@ -482,14 +496,19 @@ fn nan_and_infinity_come_out_where_they_should() {
         for key in 0..256 {
             k[key * d] = f32::NEG_INFINITY;
         }
-        let y = attend([&q, &k, &v], sizes, AttentionMask::None, 1., isa).unwrap();
+        let allowed = if precision == Precision::F32 {
+            1e-6
+        } else {
+            8e-3
+        };
+        let y = attend_in(precision, [&q, &k, &v], sizes, AttentionMask::None, 1., isa);
         for (query, y) in y.chunks(d).enumerate() {
             if query == 1 {
                 assert!(y.iter().all(|y| y.is_nan()));
             } else {
                 assert!(
-                    y.iter().all(|y| (y - 1.).abs() < 1e-6),
-                    "{isa} {query}: {y:?}"
+                    y.iter().all(|y| (y - 1.).abs() < allowed),
+                    "{isa} {precision:?} {query}: {y:?}"
                 );
             }
         }

@@ -7,9 +7,9 @@
 //! a matrix product, so that sixteen ordinary products are the whole of it; the tiles exist only a block
 //! at a time.
 //!
-//! Sums of a few values are multiplied in place of the values themselves, which costs a digit: f32 errs
-//! by about twice as much as in the direct way. What is infinite in one pixel is not a number in the four
-//! that share its tile.
+//! Sums of a few values are multiplied in place of the values themselves, so that a convolution alone errs
+//! by a little more than in the direct way; both errors are far below those of the rest of a network. What
+//! is infinite in one pixel is not a number in the four that share its tile.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use pulp::{Simd, WithSimd};
 use crate::element::Element;
 use crate::layer::{Blocks, Finish, Finishing};
 use crate::memory::{Scratch, SharedSlice, filled};
-use crate::multiply::{Sums, by_bf16, by_vectors, stride};
+use crate::multiply::{Factor, Sums, by_panels};
 use crate::weights::{Format, Multiplier, Order, Precision, Weights};
 use crate::windows::{Sliding, Windows};
 use crate::{Isa, Rows};
@@ -40,7 +40,7 @@ impl Winograd {
     /// Whether the transformed kernel of so many outputs and inputs is worth its memory, 16/9 of the
     /// kernel's own. It is not where there are most channels: pictures are small there, and such kernels
     /// are most of a UNet's memory. After an enlargement they are not that small, and in bf16 it is.
-    /// Tiles of AMX multiply faster than values can be transformed.
+    /// Tiles of AMX are taken to multiply faster than values can be transformed; it was not measured.
     pub(crate) fn worth(
         [columns, inputs]: [usize; 2],
         enlarged: bool,
@@ -104,11 +104,6 @@ impl Winograd {
     /// Channels that the convolution takes.
     pub(crate) fn inputs(&self) -> usize {
         self.points[0].steps()
-    }
-
-    /// How its products are rounded.
-    pub(crate) fn precision(&self) -> Precision {
-        self.points[0].precision()
     }
 }
 
@@ -188,66 +183,53 @@ impl<T: Element> WithSimd for Task<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let points = &self.kernel.points;
-        let Weights { format, steps, .. } = points[0];
-        let stride = stride(format.multiplier);
-        let rows = self.range.len().next_multiple_of(format.rows);
-        // No power of two: rows would fall into the same few sets of the cache.
-        let row = self.panels.len() * format.columns + 16;
-        let mut values = Scratch::<f32>::take(POINTS * rows * row);
-        for block in 0..steps.div_ceil(format.steps) {
-            let first = block * format.steps;
-            let channels = first..steps.min(first + format.steps);
-            let padded = points[0].block_steps(block);
-            let add = block > 0;
-            let planes = values.chunks_exact_mut(rows * row).zip(&points[..]);
-            if format.multiplier == Multiplier::Vectors {
-                let mut left = Scratch::<f32>::take(POINTS * rows * stride);
-                self.transform(&mut left, [rows, stride], channels, padded, f32::widen);
-                for ((values, weights), left) in planes.zip(left.chunks_exact(rows * stride)) {
-                    let panels = self.panels.clone();
-                    let mut sums = Sums {
-                        values,
-                        stride: row,
-                        add,
-                    };
-                    by_vectors(simd, left, rows, weights, block, panels, &mut sums);
-                }
-            } else {
-                let mut left = Scratch::<u16>::take(POINTS * rows * stride);
-                self.transform(
-                    &mut left,
-                    [rows, stride],
-                    channels,
-                    padded,
-                    f32::to_bf16_bits,
-                );
-                for ((values, weights), left) in planes.zip(left.chunks_exact(rows * stride)) {
-                    let mut sums = Sums {
-                        values,
-                        stride: row,
-                        add,
-                    };
-                    by_bf16(left, rows, weights, block, self.panels.clone(), &mut sums);
-                }
-            }
+        match self.kernel.points[0].format.multiplier {
+            Multiplier::Vectors => self.multiply::<S, f32>(simd),
+            Multiplier::Pairs | Multiplier::Tiles => self.multiply::<S, u16>(simd),
         }
-        self.write(&mut values, [rows, row]);
     }
 }
 
 impl<T: Element> Task<'_, T> {
-    /// `B^T d B` of the tiles' `channels`: for every point `rows` rows that begin `stride` values apart,
-    /// with zeros up to `padded` values.
     #[inline(always)]
-    fn transform<N: Copy + Default>(
+    fn multiply<S: Simd, N: Factor>(self, simd: S) {
+        let points = &self.kernel.points;
+        let Weights { format, steps, .. } = points[0];
+        let rows = self.range.len().next_multiple_of(format.rows);
+        // No power of two: rows would fall into the same few sets of the cache.
+        let row = self.panels.len() * format.columns + 16;
+        let mut values = Scratch::<f32>::take(POINTS * rows * row);
+        let mut left = Scratch::<N>::take(POINTS * rows * N::STRIDE);
+        for block in 0..steps.div_ceil(format.steps) {
+            let first = block * format.steps;
+            let channels = first..steps.min(first + format.steps);
+            self.transform(&mut left, rows, channels, points[0].block_steps(block));
+            let planes = values
+                .chunks_exact_mut(rows * row)
+                .zip(left.chunks_exact(rows * N::STRIDE));
+            for ((values, left), weights) in planes.zip(&points[..]) {
+                let mut sums = Sums {
+                    values,
+                    stride: row,
+                    add: block > 0,
+                };
+                let panels = self.panels.clone();
+                by_panels(simd, (left, rows), weights, block, panels, &mut sums);
+            }
+        }
+        self.write(&mut values, [rows, row]);
+    }
+
+    /// `B^T d B` of the tiles' `channels`: for every point `rows` rows, with zeros up to `padded` values.
+    #[inline(always)]
+    fn transform<N: Factor>(
         &self,
         left: &mut [N],
-        [rows, stride]: [usize; 2],
+        rows: usize,
         channels: Range<usize>,
         padded: usize,
-        convert: impl Fn(&[f32], &mut [N]),
     ) {
+        let plane = rows * N::STRIDE;
         for (i, tile) in self.range.clone().enumerate() {
             let mut pixels = [None; POINTS];
             for (point, pixel) in pixels.iter_mut().enumerate() {
@@ -269,19 +251,18 @@ impl<T: Element> Task<'_, T> {
                 for row in 0..4 {
                     difference(&mut d, [4 * row, 4 * row + 1, 4 * row + 2, 4 * row + 3]);
                 }
-                let at = i * stride + first - channels.start;
+                let at = i * N::STRIDE + first - channels.start;
                 for (point, d) in d.iter().enumerate() {
-                    let to = &mut left[point * rows * stride + at..];
+                    let to = &mut left[point * plane + at..];
                     match to.first_chunk_mut::<LANES>() {
-                        Some(to) if count == LANES => convert(d, to),
-                        _ => convert(&d[..count], &mut to[..count]),
+                        Some(to) if count == LANES => N::convert(d, to),
+                        _ => N::convert(&d[..count], &mut to[..count]),
                     }
                 }
             }
         }
-        for point in 0..POINTS {
-            let lines = left[point * rows * stride..][..rows * stride].chunks_exact_mut(stride);
-            for (i, line) in lines.enumerate() {
+        for plane in left.chunks_exact_mut(plane) {
+            for (i, line) in plane.chunks_exact_mut(N::STRIDE).enumerate() {
                 let used = if i < self.range.len() {
                     channels.len()
                 } else {

@@ -32,8 +32,7 @@ macro_rules! of_type {
     };
 }
 
-/// Calls `work` with `rest` as the kernels take it. A row of the shift is for one row of the output: of
-/// pictures the kernel says how many pixels they have.
+/// Calls `work` with `rest` as the kernels take it.
 fn finish<T: Value, R>(
     rest: Rest,
     residual: Option<&Tensor>,
@@ -48,7 +47,7 @@ fn finish<T: Value, R>(
     match (rest.shift, residual) {
         (None, None) => work(finish),
         (Some(shift), None) => borrow(shift, |shift| {
-            let shift = Some((shift, 1));
+            let shift = Some(shift);
             work(Finish { shift, ..finish })
         }),
         (None, Some(residual)) => borrow(residual, |residual| {
@@ -57,7 +56,7 @@ fn finish<T: Value, R>(
         }),
         (Some(shift), Some(residual)) => borrow(shift, |shift| {
             borrow(residual, |residual| {
-                let (shift, residual) = (Some((shift, 1)), Some(residual));
+                let (shift, residual) = (Some(shift), Some(residual));
                 work(Finish {
                     shift,
                     residual,

@@ -91,6 +91,9 @@ impl Models {
         options: &PipelineOptions,
     ) -> Result<StableDiffusion> {
         let files = self.pipeline_files(spec, open)?;
+        // Every picture's record names them.
+        files.unet().hash_ahead();
+        files.vae().hash_ahead();
         Ok(StableDiffusion::from_files(&files, None, options)?)
     }
 

@@ -79,6 +79,25 @@ fn half_precision_is_converted_exactly() {
 }
 
 #[test]
+fn single_precision_is_rounded_and_half_precision_converted_to_bf16_as_candle_does() {
+    let c = formats("zip.pth");
+    for name in ["half", "base"] {
+        let exact = c.load(name, DType::F32, &Device::Cpu).unwrap();
+        let expected = exact.to_dtype(DType::BF16).unwrap();
+        let found = c.load(name, DType::BF16, &Device::Cpu).unwrap();
+        let values = |x: candle_core::Tensor| x.flatten_all().unwrap().to_vec1::<half::bf16>();
+        assert_eq!(values(found).unwrap(), values(expected).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_hash_that_was_begun_ahead_is_the_same() {
+    let c = formats("zip.pth");
+    c.hash_ahead();
+    assert_eq!(c.sha256().unwrap(), formats("zip.pth").sha256().unwrap());
+}
+
+#[test]
 fn weights_are_found_under_every_wrapper_and_prefix() {
     let expected = formats("small.safetensors");
     for name in [

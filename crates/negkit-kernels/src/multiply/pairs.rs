@@ -2,28 +2,24 @@
 
 use std::arch::x86_64::*;
 
-use super::{Sums, stride};
+use super::{Factors, ROW_PAIRS as STRIDE, Sums};
 use crate::Isa;
-use crate::weights::Multiplier;
 
-const STRIDE: usize = stride(Multiplier::Pairs);
 const ROWS: usize = 12;
 /// Columns of a panel.
 const COLUMNS: usize = 32;
 
-/// `rows` rows of `left` times a panel of `steps / 2` rows of 32 pairs. Where the `count` columns that
-/// are wanted are in the first half of the panel, only this is computed.
-#[allow(clippy::too_many_arguments, reason = "as the loop over vectors")]
-pub(super) fn multiply(
-    isa: Isa,
-    left: &[u16],
-    rows: usize,
-    panel: &[u16],
-    steps: usize,
-    count: usize,
-    at: usize,
-    sums: &mut Sums,
-) {
+/// The left factor's rows times a panel of `steps / 2` rows of 32 pairs. Where the columns that are
+/// wanted are in the first half of the panel, only this is computed.
+pub(super) fn multiply(isa: Isa, factors: Factors<u16>, sums: &mut Sums) {
+    let Factors {
+        left,
+        rows,
+        panel,
+        steps,
+        count,
+        at,
+    } = factors;
     assert!(isa >= Isa::Avx512Bf16 && isa <= Isa::best());
     assert!(rows.is_multiple_of(ROWS) && steps.is_multiple_of(2) && steps <= STRIDE);
     assert!(panel.len() == steps * COLUMNS);
@@ -43,8 +39,8 @@ pub(super) fn multiply(
     }
 }
 
-#[allow(unsafe_code, reason = "AVX-512 loads and stores take pointers")]
 /// The first `USED` registers of columns.
+#[allow(unsafe_code, reason = "AVX-512 loads and stores take pointers")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn tile<const USED: usize>(
     left: &[u16],

@@ -7,28 +7,26 @@
 
 use std::arch::asm;
 
-use super::{Sums, stride};
+use super::{Factors, ROW_PAIRS as STRIDE, Sums};
 pub(crate) use crate::amx::Tiles;
-use crate::weights::Multiplier;
 
-const STRIDE: usize = stride(Multiplier::Tiles);
 /// Rows and columns of a block of four tiles.
 const SIDE: usize = 32;
 /// Steps of a tile.
 const STEPS: usize = 32;
 
 impl Tiles {
-    /// `rows` rows of `left` times a panel of `steps / 2` rows of 32 pairs.
+    /// The left factor's rows times a panel of `steps / 2` rows of 32 pairs.
     #[allow(unsafe_code, reason = "no stable intrinsics for AMX")]
-    pub(crate) fn multiply(
-        &self,
-        left: &[u16],
-        rows: usize,
-        panel: &[u16],
-        steps: usize,
-        at: usize,
-        sums: &mut Sums,
-    ) {
+    pub(super) fn multiply(&self, factors: Factors<u16>, sums: &mut Sums) {
+        let Factors {
+            left,
+            rows,
+            panel,
+            steps,
+            at,
+            ..
+        } = factors;
         assert!(rows.is_multiple_of(SIDE) && steps.is_multiple_of(STEPS) && steps <= STRIDE);
         assert!(steps > 0 && panel.len() == steps * SIDE);
         for row in (0..rows).step_by(SIDE) {
