@@ -9,6 +9,7 @@ use negkit_mini::negation::{self, Variant};
 use negkit_mini::quality::sheet::{self, SheetOptions};
 use negkit_mini::quality::{self, HeldOut, Painting, QualityOptions, Section};
 use negkit_mini::recipe;
+use negkit_mini::restore::restore;
 use negkit_mini::train::World;
 use negkit_mini::{Workshop, ask, detect, paint, segment, train};
 use negkit_train::start_over_to_train;
@@ -19,6 +20,7 @@ pub enum MiniCommand {
     Train(TrainArgs),
     Encoders(EncodersArgs),
     Export(ExportArgs),
+    Restore(RestoreArgs),
     Verify(VerifyArgs),
     Quality(QualityArgs),
     Paint(PaintArgs),
@@ -71,6 +73,19 @@ pub struct ExportArgs {
     /// Leave out the pictures that mini-sd paints and mini-clipseg marks.
     #[arg(long)]
     no_pictures: bool,
+}
+
+/// Put exported models back into the folder that they were made in, to train one of them anew or
+/// further without those that it builds on: remove its stage's folder then, and run `negkit mini
+/// train`.
+#[derive(Args)]
+pub struct RestoreArgs {
+    /// Folder of the models.
+    #[arg(long, default_value = "weights/mini")]
+    weights: PathBuf,
+    /// Folder that `negkit mini train` works in.
+    #[arg(long, default_value = "out/mini")]
+    out: PathBuf,
 }
 
 /// Check every file of the small models against the list of hashes.
@@ -245,6 +260,7 @@ pub fn run(command: &MiniCommand) -> anyhow::Result<()> {
             run_encoders(args)
         }
         MiniCommand::Export(args) => run_export(args),
+        MiniCommand::Restore(args) => run_restore(args),
         MiniCommand::Verify(args) => {
             let files = export::verify(&args.weights)?;
             println!("{}: {files} file(s) as listed", args.weights.display());
@@ -324,6 +340,16 @@ fn run_export(args: &ExportArgs) -> anyhow::Result<()> {
     }
     let megabytes = done.bytes as f64 / 1e6;
     println!("{}: {megabytes:.1} MB", args.weights.display());
+    Ok(())
+}
+
+fn run_restore(args: &RestoreArgs) -> anyhow::Result<()> {
+    let restored = restore(&Workshop::open(&args.out)?, &args.weights)?;
+    let folder = args.out.display();
+    println!("{folder}: restored {}", restored.whole.join(", "));
+    if !restored.recorded.is_empty() {
+        println!("made again when needed: {}", restored.recorded.join(", "));
+    }
     Ok(())
 }
 

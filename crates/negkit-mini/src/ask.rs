@@ -1,12 +1,14 @@
 //! The stage of mini-vqa, and how its pictures are made harder.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use negkit_checkpoint::Checkpoint;
 use negkit_diffusion::vae::VaeTiling;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa};
-use negkit_train::{ParamStore, TrainError, train};
+use negkit_train::{ParamStore, TrainError, TrainSettings, train};
 use negkit_vqa::mini::MiniVqaConfig;
 use negkit_world::language;
 use rand::Rng;
@@ -20,7 +22,7 @@ use crate::detect::cell_labels;
 use crate::gallery::{Gallery, Normalisation, draw};
 use crate::recipe::{self, SEED};
 use crate::stage::Workshop;
-use crate::train::World;
+use crate::train::{World, posed_pictures};
 
 /// What is done to pictures so that a model reads painted ones as it reads drawn ones: noise, blur,
 /// shifts of colour, and the way through the autoencoder with noise on the latents.
@@ -110,7 +112,8 @@ fn blur(channel: &mut [f32], width: usize) {
 
 /// Scenes with questions.
 struct Questions<'a> {
-    train: &'a Gallery,
+    /// Batches come from one after the other.
+    train: &'a [&'a Gallery],
     held_out: &'a Gallery,
     wear: &'a Wear,
     config: &'a MiniVqaConfig,
@@ -167,10 +170,11 @@ impl Questions<'_> {
 impl VqaData for Questions<'_> {
     fn batch(&self, step: u64) -> Result<VqaBatch, TrainError> {
         let mut rng = draw("questions", step);
+        let gallery = self.train[step as usize % self.train.len()];
         let indices: Vec<usize> = (0..self.pictures)
-            .map(|_| rng.random_range(0..self.train.len()))
+            .map(|_| rng.random_range(0..gallery.len()))
             .collect();
-        self.of(self.train, &indices, true, &mut rng)
+        self.of(gallery, &indices, true, &mut rng)
     }
 
     fn validation(&self) -> Result<Vec<VqaBatch>, TrainError> {
@@ -187,44 +191,74 @@ impl VqaData for Questions<'_> {
     }
 }
 
-/// mini-vqa: folder `vqa`, ready for use under `export`.
+/// mini-vqa: folder `vqa-posed`, ready for use under `export`; as it is before it sees posed
+/// scenes, in the folder `vqa`.
 ///
 /// # Errors
 /// When the training fails.
 pub fn vqa(shop: &Workshop, world: &World) -> Result<(), MiniError> {
-    let settings = recipe::vqa_training();
     let (pictures, each) = recipe::VQA_BATCH;
+    let settings = recipe::vqa_training();
     let described = json!({
         "training": settings,
         "pictures": pictures,
         "questions": each,
         "widths": recipe::VQA_WIDTHS,
     });
-    shop.stage(
-        "vqa",
-        &described,
-        &["pictures", "tokenizer", "vae"],
-        |folder| {
-            let tokenizer_folder = shop.path("tokenizer");
-            let tokenizer =
-                ClipTokenizer::from_folder(&tokenizer_folder).map_err(MiniError::other)?;
-            let config = recipe::vqa_config(tokenizer.info().vocab_size)?;
-            let wear = Wear::open(&shop.path("vae").join("export"))?;
-            let store = ParamStore::random(SEED + 1, &Device::Cpu);
-            let data = Questions {
-                train: &world.train,
-                held_out: &world.validation,
-                wear: &wear,
-                config: &config,
-                tokenizer: &tokenizer,
-                pictures,
-                each,
-            };
-            let task = VqaTask::new(&store, &config, data)?;
-            train(&store, &task, &settings, &folder.join("training"))?;
-            export_vqa(&store, &config, &tokenizer_folder, &folder.join("export"))?;
-            Ok(())
-        },
-    )?;
+    let inputs = ["pictures", "tokenizer", "vae"];
+    shop.stage("vqa", &described, &inputs, |folder| {
+        let store = ParamStore::random(SEED + 1, &Device::Cpu);
+        train_vqa(shop, world, &[&world.train], (&store, &settings), folder)
+    })?;
+
+    let settings = recipe::vqa_posed_training();
+    let described = json!({
+        "training": settings,
+        "pictures": pictures,
+        "questions": each,
+    });
+    let posed = posed_pictures(shop)?;
+    let inputs = ["pictures", "posed-pictures", "tokenizer", "vae", "vqa"];
+    shop.stage("vqa-posed", &described, &inputs, |folder| {
+        let store = trained(&shop.path("vqa").join("export"))?;
+        let galleries = [&posed, &world.train];
+        train_vqa(shop, world, &galleries, (&store, &settings), folder)
+    })?;
+    Ok(())
+}
+
+/// The parameters of a model that a stage exported.
+pub(crate) fn trained(export: &Path) -> Result<ParamStore, MiniError> {
+    let checkpoint = Checkpoint::open(export).map_err(MiniError::other)?;
+    Ok(ParamStore::from_tensors(
+        Arc::new(checkpoint),
+        &Device::Cpu,
+    )?)
+}
+
+fn train_vqa(
+    shop: &Workshop,
+    world: &World,
+    galleries: &[&Gallery],
+    (store, settings): (&ParamStore, &TrainSettings),
+    folder: &Path,
+) -> Result<(), MiniError> {
+    let (pictures, each) = recipe::VQA_BATCH;
+    let tokenizer_folder = shop.path("tokenizer");
+    let tokenizer = ClipTokenizer::from_folder(&tokenizer_folder).map_err(MiniError::other)?;
+    let config = recipe::vqa_config(tokenizer.info().vocab_size)?;
+    let wear = Wear::open(&shop.path("vae").join("export"))?;
+    let data = Questions {
+        train: galleries,
+        held_out: &world.validation,
+        wear: &wear,
+        config: &config,
+        tokenizer: &tokenizer,
+        pictures,
+        each,
+    };
+    let task = VqaTask::new(store, &config, data)?;
+    train(store, &task, settings, &folder.join("training"))?;
+    export_vqa(store, &config, &tokenizer_folder, &folder.join("export"))?;
     Ok(())
 }

@@ -3,11 +3,13 @@
 //! It checks what mini-vqa says of a painted picture, and shares neither text nor weights with it.
 //! The network that mini-vqa looks with has the same form and is somewhat wider.
 
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor};
 use negkit_train::tasks::detector::{
     DetectorBatch, DetectorData, DetectorTask, PixelLabels, export_detector,
 };
-use negkit_train::{ParamStore, TrainError, train};
+use negkit_train::{ParamStore, TrainError, TrainSettings, train};
 use negkit_vqa::detector::DetectorConfig;
 use negkit_world::{Kind, Rendering, Scene, render};
 use rand::Rng;
@@ -16,11 +18,11 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::MiniError;
-use crate::ask::Wear;
+use crate::ask::{Wear, trained};
 use crate::gallery::{Gallery, Normalisation, draw};
 use crate::recipe::{self, CELL, SEED, SIDE};
 use crate::stage::Workshop;
-use crate::train::World;
+use crate::train::{World, posed_pictures};
 
 /// Share of a cell that a thing has to cover to be its label: legs, stems and glasses never cover
 /// half of one.
@@ -124,7 +126,8 @@ fn rendered(gallery: &Gallery, indices: &[usize]) -> Vec<Labels> {
 
 /// Scenes with the truth of their pixels.
 struct LabelledScenes<'a> {
-    train: &'a Gallery,
+    /// Batches come from one after the other.
+    train: &'a [&'a Gallery],
     held_out: &'a Gallery,
     wear: &'a Wear,
     config: &'a DetectorConfig,
@@ -152,10 +155,11 @@ impl LabelledScenes<'_> {
 impl DetectorData for LabelledScenes<'_> {
     fn batch(&self, step: u64) -> Result<DetectorBatch, TrainError> {
         let mut rng = draw("detector", step);
+        let gallery = self.train[step as usize % self.train.len()];
         let indices: Vec<usize> = (0..self.pictures)
-            .map(|_| rng.random_range(0..self.train.len()))
+            .map(|_| rng.random_range(0..gallery.len()))
             .collect();
-        self.of(self.train, &indices, Some(&mut rng))
+        self.of(gallery, &indices, Some(&mut rng))
     }
 
     fn validation(&self) -> Result<Vec<DetectorBatch>, TrainError> {
@@ -172,34 +176,60 @@ impl DetectorData for LabelledScenes<'_> {
     }
 }
 
-/// mini-detector: folder `detector`, ready for use under `export`.
+/// mini-detector: folder `detector-posed`, ready for use under `export`; as it is before it
+/// sees posed scenes, in the folder `detector`.
 ///
 /// # Errors
 /// When the training fails.
 pub fn detector(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     let (settings, pictures) = recipe::detector_training();
-    let config = recipe::detector_config()?;
     let described = json!({
         "training": settings,
         "pictures": pictures,
         "share": SHARE,
-        "model": config,
+        "model": recipe::detector_config()?,
     });
     shop.stage("detector", &described, &["pictures", "vae"], |folder| {
-        let wear = Wear::open(&shop.path("vae").join("export"))?;
         let store = ParamStore::random(SEED, &Device::Cpu);
-        let data = LabelledScenes {
-            train: &world.train,
-            held_out: &world.validation,
-            wear: &wear,
-            config: &config,
-            pictures,
-        };
-        let task = DetectorTask::new(&store, &config, data)?;
-        train(&store, &task, &settings, &folder.join("training"))?;
-        export_detector(&store, &config, &folder.join("export"))?;
-        Ok(())
+        train_detector(shop, world, &[&world.train], (&store, &settings), folder)
     })?;
+
+    let settings = recipe::detector_posed_training();
+    let described = json!({
+        "training": settings,
+        "pictures": pictures,
+        "share": SHARE,
+    });
+    let posed = posed_pictures(shop)?;
+    let inputs = ["pictures", "posed-pictures", "vae", "detector"];
+    shop.stage("detector-posed", &described, &inputs, |folder| {
+        let store = trained(&shop.path("detector").join("export"))?;
+        let galleries = [&posed, &world.train];
+        train_detector(shop, world, &galleries, (&store, &settings), folder)
+    })?;
+    Ok(())
+}
+
+fn train_detector(
+    shop: &Workshop,
+    world: &World,
+    galleries: &[&Gallery],
+    (store, settings): (&ParamStore, &TrainSettings),
+    folder: &Path,
+) -> Result<(), MiniError> {
+    let (_, pictures) = recipe::detector_training();
+    let config = recipe::detector_config()?;
+    let wear = Wear::open(&shop.path("vae").join("export"))?;
+    let data = LabelledScenes {
+        train: galleries,
+        held_out: &world.validation,
+        wear: &wear,
+        config: &config,
+        pictures,
+    };
+    let task = DetectorTask::new(store, &config, data)?;
+    train(store, &task, settings, &folder.join("training"))?;
+    export_detector(store, &config, &folder.join("export"))?;
     Ok(())
 }
 

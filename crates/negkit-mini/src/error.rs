@@ -69,6 +69,18 @@ pub enum MiniError {
         /// What is wrong, a line for each file.
         wrong: Vec<String>,
     },
+    /// A published model does not say how it was made.
+    #[error(
+        "{}: there is no {file}, by which a run goes on from this model; `negkit mini export` writes \
+         it",
+        folder.display()
+    )]
+    NoRecord {
+        /// The model's folder.
+        folder: PathBuf,
+        /// The file.
+        file: &'static str,
+    },
     /// A measurement needs a model that is not there.
     #[error(
         "{}: there is no folder {model}, which {what} needs; `negkit mini export` writes it",

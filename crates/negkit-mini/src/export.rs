@@ -5,6 +5,7 @@
 //! `SHA256SUMS` is what [`negkit_checkpoint::Checkpoint`] compares weights with when it opens them.
 
 mod cards;
+pub(crate) mod record;
 mod sheets;
 
 use std::fs;
@@ -23,13 +24,14 @@ use negkit_vqa::detector::MiniDetector;
 use negkit_vqa::mini::MiniVqa;
 use serde_json::Value;
 
+use self::record::{ModelRecord, StageRecord};
 use crate::stage::{Done, Workshop};
 use crate::{MiniError, recipe};
 
 /// Most bytes that the tree may have, cards and pictures included: it lies in the repository.
 pub const MOST_BYTES: u64 = 60_000_000;
 /// The card of a folder.
-const CARD: &str = "README.md";
+pub(crate) const CARD: &str = "README.md";
 
 /// In which layout a model is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,13 +90,26 @@ pub const MODELS: [Model; 10] = {
         encoder("conclip", "negation-conclip"),
         model(
             "sd",
-            "sd",
-            &["vae", "latents", "sparse-pictures", "sparse-latents"],
+            "sd-posed",
+            &[
+                "vae",
+                "latents",
+                "sparse-pictures",
+                "sparse-latents",
+                "sd",
+                "posed-pictures",
+                "posed-latents",
+            ],
             Layout::Pipeline,
         ),
         model("clipseg", "clipseg", &[], Layout::ClipSeg),
-        model("vqa", "vqa", &[], Layout::Vqa),
-        model("detector", "detector", &[], Layout::Detector),
+        model("vqa", "vqa-posed", &["vqa"], Layout::Vqa),
+        model(
+            "detector",
+            "detector-posed",
+            &["detector"],
+            Layout::Detector,
+        ),
     ]
 };
 
@@ -370,19 +385,23 @@ fn describe(
         stages.extend(done_or_not(shop, stage)?);
     }
     stages.push(done.clone());
-    let mut trainings = Vec::new();
-    for stage in &stages {
-        trainings.extend(cards::Training::all(shop, stage, &folder)?);
-    }
+    let records = stages
+        .iter()
+        .map(|done| record_of(shop, done, &folder))
+        .collect::<Result<Vec<_>, _>>()?;
+    let record = ModelRecord {
+        pictures: recorded(&shop.finished("pictures")?),
+        stages: records,
+    };
+    record::write(&folder, &record)?;
     let remade = remade_inputs(shop, &stages)?;
     let measured = quality.filter(|quality| is_of_these_weights(quality, model, &folder));
     let text = cards::card(&cards::Card {
         model,
-        pictures: shop.finished("pictures")?,
+        pictures: &record.pictures,
         captions: caption_settings(shop)?.as_ref(),
-        stages: &stages,
+        stages: &record.stages,
         remade: &remade,
-        trainings: &trainings,
         parameters,
         weight_bytes,
         sheet: folder.join(sheets::FILE).is_file(),
@@ -394,6 +413,22 @@ fn describe(
         parameters,
         weight_bytes,
         bytes: size(&folder)?,
+    })
+}
+
+/// The same stage, wherever its files are.
+fn recorded(done: &Done) -> Done {
+    Done {
+        record_only: false,
+        ..done.clone()
+    }
+}
+
+/// What a stage leaves on record, with the curves of its trainings copied into `folder`.
+fn record_of(shop: &Workshop, done: &Done, folder: &Path) -> Result<StageRecord, MiniError> {
+    Ok(StageRecord {
+        done: recorded(done),
+        trainings: cards::trainings(shop, done, folder)?,
     })
 }
 

@@ -5,7 +5,7 @@
 //! encoders that are fine-tuned on them ([`negation`]); autoencoder, latents and UNet ([`paint`]);
 //! the decoder that marks phrases ([`segment`]); the answerer of questions ([`ask`]) and the
 //! detector that checks it ([`detect`]). [`export`](mod@export) then makes `weights/mini` of what
-//! the stages left. The stages only join parts: the scenes and their language are `negkit-world`'s,
+//! the stages left, and [`restore`](mod@restore) goes the other way. The stages only join parts: the scenes and their language are `negkit-world`'s,
 //! the trainings `negkit-train`'s, and what is trained is the engines' own models. All numbers that
 //! decide a result stand in [`recipe`].
 //!
@@ -26,6 +26,7 @@ pub mod paint;
 mod progress;
 pub mod quality;
 pub mod recipe;
+pub mod restore;
 pub mod scores;
 pub mod segment;
 mod stage;

@@ -1,29 +1,33 @@
 //! The stages of mini-sd: autoencoder, latents, UNet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use negkit_diffusion::scheduler::SchedulerConfig;
+use negkit_diffusion::unet::UNetConfig;
 use negkit_text::{ClipTextEncoder, TextEncoder};
 use negkit_train::tasks::diffusion::{
-    CaptionedLatents, DiffusionTask, PipelineParts, export_pipeline, unet_init, zero_snr_schedule,
+    CaptionedLatents, DiffusionSettings, DiffusionTask, PipelineParts, export_pipeline, unet_init,
+    zero_snr_schedule,
 };
 use negkit_train::tasks::grounding::CellLabels;
-use negkit_train::tasks::pictures::Pictures;
 use negkit_train::tasks::vae::{
     VaeTask, encode_pictures, export_vae, scaling_factor, vae_parameters,
 };
-use negkit_train::{ParamStore, TrainError, train};
+use negkit_train::{ParamStore, TrainError, TrainSettings, train};
 use negkit_world::{Scene, language};
 use rand::Rng;
 use rayon::prelude::*;
 use serde_json::json;
 
+use crate::ask::trained;
 use crate::autoencoder::Autoencoder;
+use crate::detect::cell_labels;
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, LATENT_CHANNELS, SEED};
 use crate::stage::Workshop;
-use crate::train::World;
+use crate::train::{World, pictures_of, posed_pictures};
 use crate::{MiniError, progress};
 
 /// The autoencoder: folder `vae`, in diffusers' layout under `export`.
@@ -55,16 +59,28 @@ pub fn vae(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     Ok(())
 }
 
-/// Latents of a gallery, with captions made when they are asked for.
+/// Latents of a gallery's first pictures, with captions made when they are asked for.
+#[derive(Clone)]
 struct GalleryLatents<'a> {
     gallery: &'a Gallery,
+    pictures: usize,
     /// Scaled, picture by picture.
-    values: Vec<f32>,
+    values: Arc<Vec<f32>>,
+}
+
+impl GalleryLatents<'_> {
+    /// Those of the first `count` pictures.
+    fn first(self, count: usize) -> Self {
+        Self {
+            pictures: self.pictures.min(count),
+            ..self
+        }
+    }
 }
 
 impl CaptionedLatents for GalleryLatents<'_> {
     fn len(&self) -> usize {
-        self.gallery.len()
+        self.pictures
     }
 
     fn shape(&self) -> [usize; 3] {
@@ -84,10 +100,6 @@ impl CaptionedLatents for GalleryLatents<'_> {
             true => language::full_caption(scene),
             false => language::caption_with(scene, &recipe::caption_style(), &mut rng).text,
         })
-    }
-
-    fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
-        Pictures::cells(&self.gallery, indices)
     }
 }
 
@@ -135,26 +147,15 @@ impl CaptionedLatents for &Joined<'_> {
     }
 
     fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
+        let config = recipe::detector_config().map_err(TrainError::other)?;
         let of_one = |&index: &usize| {
             let (own, index) = self.find(index)?;
-            own.cells(&[index])
+            let (kinds, colours) = cell_labels(own.gallery, &[index], &config)?;
+            Ok::<_, TrainError>(CellLabels { kinds, colours })
         };
         let each = indices.par_iter().map(of_one);
         Ok(CellLabels::joined(each.collect::<Result<Vec<_>, _>>()?))
     }
-}
-
-/// Pictures of scenes with few things, for the UNet alone: folder `sparse-pictures`.
-fn sparse_pictures(shop: &Workshop) -> Result<Gallery, MiniError> {
-    let open = |folder: &Path| {
-        let path = folder.join("training.rgb");
-        Gallery::open_with(Scene::sparse, recipe::SPARSE, &path)
-    };
-    let settings = json!({ "side": recipe::SIDE, "training": recipe::SPARSE });
-    let folder = shop.stage("sparse-pictures", &settings, &[], |folder| {
-        open(folder).map(drop)
-    })?;
-    open(&folder)
 }
 
 /// Latents of galleries, scaled to unit variance: the folder `stage`, with a file each.
@@ -189,62 +190,135 @@ fn latents<'a>(
             Some(tensor) => tensor.to_vec1()?,
             None => Vec::new(),
         };
-        Ok(GalleryLatents { gallery, values })
+        Ok(GalleryLatents {
+            gallery,
+            pictures: gallery.len(),
+            values: Arc::new(values),
+        })
     };
     galleries.iter().map(read).collect()
 }
 
-/// mini-sd: folder `sd`, in diffusers' layout under `export`.
+/// What a training of the UNet needs besides pictures.
+struct Painter<'a> {
+    shop: &'a Workshop,
+    config: UNetConfig,
+    schedule: SchedulerConfig,
+    /// Both towers; the text tower is that of the finished mini-clip.
+    clip: PathBuf,
+    text: Arc<dyn TextEncoder>,
+}
+
+impl<'a> Painter<'a> {
+    fn open(shop: &'a Workshop) -> Result<Self, MiniError> {
+        let clip = shop.path("towers").join("export");
+        let text = ClipTextEncoder::load(&clip, &recipe::compute()).map_err(MiniError::other)?;
+        Ok(Self {
+            shop,
+            config: recipe::unet_config(),
+            schedule: zero_snr_schedule()?,
+            clip,
+            text: Arc::new(text),
+        })
+    }
+
+    /// Trains the UNet in `store`, in `folder`.
+    fn train(
+        &self,
+        store: &ParamStore,
+        latents: (&Joined<'_>, &Joined<'_>),
+        (settings, task_settings): &(TrainSettings, DiffusionSettings),
+        folder: &Path,
+    ) -> Result<(), MiniError> {
+        let task = DiffusionTask::new(
+            store,
+            &self.config,
+            &self.schedule,
+            Arc::clone(&self.text),
+            latents,
+            task_settings.clone(),
+        )?;
+        train(store, &task, settings, folder)?;
+        Ok(())
+    }
+
+    /// Writes mini-sd in diffusers' layout.
+    fn export(&self, store: &ParamStore, folder: &Path) -> Result<(), MiniError> {
+        let parts = PipelineParts {
+            unet: store,
+            unet_config: &self.config,
+            scheduler: &self.schedule,
+            vae: &self.shop.path("vae").join("export"),
+            clip: &self.clip,
+        };
+        Ok(export_pipeline(parts, folder)?)
+    }
+}
+
+/// mini-sd: folder `sd-posed`, in diffusers' layout under `export`; as it is before its last training,
+/// in the folder `sd`.
 ///
 /// # Errors
 /// When the training fails.
 pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
-    let trainings = recipe::unet_trainings();
-    let config = recipe::unet_config();
-    let described = json!({
-        "trainings": trainings,
-        "model": config,
-        "full_captions": recipe::FULL_CAPTIONS_UNET,
-    });
     let galleries = [
         ("training", &world.train),
         ("validation", &world.validation),
     ];
-    let mut train_latents = latents(shop, ("latents", "pictures"), &galleries)?;
-    let held_out = train_latents.split_off(1);
-    let sparse = sparse_pictures(shop)?;
+    let mut ordinary = latents(shop, ("latents", "pictures"), &galleries)?;
+    let held_out = Joined(ordinary.split_off(1));
+    unet_of_all_scenes(shop, &ordinary, &held_out)?;
+
+    let training = recipe::unet_posed_training();
+    let described = json!({
+        "training": training,
+        "ordinary_scenes": recipe::ORDINARY_BESIDE_POSED,
+        "full_captions": recipe::FULL_CAPTIONS_UNET,
+    });
+    let posed = posed_pictures(shop)?;
+    let of_posed = ("posed-latents", "posed-pictures");
+    let mut all = latents(shop, of_posed, &[("training", &posed)])?;
+    for latents in ordinary {
+        all.push(latents.first(recipe::ORDINARY_BESIDE_POSED));
+    }
+    let all = Joined(all);
+    let inputs = ["latents", "posed-latents", "towers", "sd"];
+    shop.stage("sd-posed", &described, &inputs, |folder| {
+        let painter = Painter::open(shop)?;
+        let store = trained(&shop.path("sd").join("export").join("unet"))?;
+        let folder_of_it = folder.join("training");
+        painter.train(&store, (&all, &held_out), &training, &folder_of_it)?;
+        painter.export(&store, &folder.join("export"))
+    })?;
+    Ok(())
+}
+
+/// The UNet from scratch, on ordinary scenes and on those with few things: folder `sd`, in
+/// diffusers' layout under `export`.
+fn unet_of_all_scenes(
+    shop: &Workshop,
+    ordinary: &[GalleryLatents<'_>],
+    held_out: &Joined<'_>,
+) -> Result<(), MiniError> {
+    let trainings = recipe::unet_trainings();
+    let described = json!({
+        "trainings": trainings,
+        "model": recipe::unet_config(),
+        "full_captions": recipe::FULL_CAPTIONS_UNET,
+    });
+    let sparse = pictures_of(shop, "sparse-pictures", Scene::sparse, recipe::SPARSE)?;
     let of_sparse = ("sparse-latents", "sparse-pictures");
-    train_latents.extend(latents(shop, of_sparse, &[("training", &sparse)])?);
-    let (train_latents, held_out) = (Joined(train_latents), Joined(held_out));
+    let mut all = ordinary.to_vec();
+    all.extend(latents(shop, of_sparse, &[("training", &sparse)])?);
+    let all = Joined(all);
     let inputs = ["latents", "sparse-latents", "towers"];
     shop.stage("sd", &described, &inputs, |folder| {
-        // Its text tower is that of the finished mini-clip.
-        let clip = shop.path("towers").join("export");
-        let text = ClipTextEncoder::load(&clip, &recipe::compute()).map_err(MiniError::other)?;
-        let text = Arc::new(text);
-        let schedule = zero_snr_schedule()?;
+        let painter = Painter::open(shop)?;
         let store = ParamStore::random_with(SEED, &Device::Cpu, unet_init);
-        let folders = ["training", "training-noisy"];
-        for ((settings, task_settings), name) in trainings.iter().zip(folders) {
-            let task = DiffusionTask::new(
-                &store,
-                &config,
-                &schedule,
-                Arc::clone(&text) as Arc<dyn TextEncoder>,
-                (&train_latents, &held_out),
-                task_settings.clone(),
-            )?;
-            train(&store, &task, settings, &folder.join(name))?;
+        for (training, name) in trainings.iter().zip(["training", "training-noisy"]) {
+            painter.train(&store, (&all, held_out), training, &folder.join(name))?;
         }
-        let parts = PipelineParts {
-            unet: &store,
-            unet_config: &config,
-            scheduler: &schedule,
-            vae: &shop.path("vae").join("export"),
-            clip: &clip,
-        };
-        export_pipeline(parts, &folder.join("export"))?;
-        Ok(())
+        painter.export(&store, &folder.join("export"))
     })?;
     Ok(())
 }

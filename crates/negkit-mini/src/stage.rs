@@ -29,6 +29,9 @@ pub struct Done {
     pub inputs: Vec<(String, String)>,
     /// Wall-clock time that it took in its last run.
     pub seconds: f64,
+    /// Whether there is only this record, and the stage's files are made again when they are needed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub record_only: bool,
 }
 
 impl Done {
@@ -94,26 +97,58 @@ impl Workshop {
             settings: serde_json::to_value(settings).map_err(MiniError::json(&folder))?,
             inputs,
             seconds: 0.,
+            record_only: false,
         };
-        if let Some(before) = read_done(&folder)? {
-            if before.digest() == done.digest() {
-                return Ok(folder);
-            }
-            return Err(MiniError::Changed {
-                folder,
-                before: differing(&before, &done),
-            });
+        if self.has_finished(&done)? {
+            return Ok(folder);
         }
         fs::create_dir_all(&folder).map_err(MiniError::io(&folder, "create"))?;
         eprintln!("{stage}");
         let start = Instant::now();
         work(&folder)?;
         done.seconds = start.elapsed().as_secs_f64();
-        let path = folder.join(DONE);
-        let text = serde_json::to_string_pretty(&done).map_err(MiniError::json(&path))?;
-        write_atomic(&path, text.as_bytes())?;
+        write_done(&folder, &done)?;
         Ok(folder)
     }
+
+    /// Whether the stage of `done` was done, with its settings and inputs, and left files.
+    ///
+    /// # Errors
+    /// When it was done with others.
+    pub(crate) fn has_finished(&self, done: &Done) -> Result<bool, MiniError> {
+        let folder = self.path(&done.stage);
+        let Some(before) = read_done(&folder)? else {
+            return Ok(false);
+        };
+        if before.digest() != done.digest() {
+            return Err(MiniError::Changed {
+                folder,
+                before: differing(&before, done),
+            });
+        }
+        Ok(!before.record_only)
+    }
+
+    /// Says that a stage was done, whose files `has_files` tells whether they are here. One that is
+    /// through stays as it is.
+    pub(crate) fn restore(&self, done: &Done, has_files: bool) -> Result<(), MiniError> {
+        if self.has_finished(done)? {
+            return Ok(());
+        }
+        let folder = self.path(&done.stage);
+        fs::create_dir_all(&folder).map_err(MiniError::io(&folder, "create"))?;
+        let done = Done {
+            record_only: !has_files,
+            ..done.clone()
+        };
+        write_done(&folder, &done)
+    }
+}
+
+fn write_done(folder: &Path, done: &Done) -> Result<(), MiniError> {
+    let path = folder.join(DONE);
+    let text = serde_json::to_string_pretty(done).map_err(MiniError::json(&path))?;
+    Ok(write_atomic(&path, text.as_bytes())?)
 }
 
 fn read_done(folder: &Path) -> Result<Option<Done>, MiniError> {

@@ -1,5 +1,6 @@
 //! The stages that everything builds on: pictures, vocabulary, and the stock CLIP.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use negkit_train::tasks::contrastive::ContrastiveTask;
 use negkit_train::tasks::grounding::CellLabels;
 use negkit_train::tasks::pictures::Pictures;
 use negkit_train::{ParamStore, TrainError, TrainedTokenizer, export_clip, train};
-use negkit_world::language;
+use negkit_world::{Scene, language};
 use serde_json::json;
 
 use crate::MiniError;
@@ -49,6 +50,25 @@ impl World {
             validation: Gallery::open(recipe::VALIDATION, &folder.join("validation.rgb"))?,
         })
     }
+}
+
+/// Pictures of the scenes that `draw` makes of `seeds`: the folder `stage`.
+pub(crate) fn pictures_of(
+    shop: &Workshop,
+    stage: &str,
+    draw: fn(u64) -> Scene,
+    seeds: Range<u64>,
+) -> Result<Gallery, MiniError> {
+    let settings = json!({ "side": SIDE, "training": seeds });
+    let open =
+        |folder: &Path| Gallery::open_with(draw, seeds.clone(), &folder.join("training.rgb"));
+    let folder = shop.stage(stage, &settings, &[], |folder| open(folder).map(drop))?;
+    open(&folder)
+}
+
+/// Pictures of posed scenes: folder `posed-pictures`.
+pub(crate) fn posed_pictures(shop: &Workshop) -> Result<Gallery, MiniError> {
+    pictures_of(shop, "posed-pictures", Scene::posed, recipe::POSED)
 }
 
 impl Pictures for &Gallery {

@@ -12,9 +12,9 @@ use crate::{Error, Models, Result};
 
 /// Inference steps of the small pipeline where nothing else is said.
 pub const STEPS: usize = 20;
-/// Guidance scale of the small pipeline where nothing else is said: of 2, 3, 4.5, 6 and 8 the one that
+/// Guidance scale of the small pipeline where nothing else is said: of 2.2, 3 and 4.5 the one that
 /// painted most of what 500 validation prompts name, by `negkit mini quality --only sd --validation`.
-pub const GUIDANCE_SCALE: f64 = 4.5;
+pub const GUIDANCE_SCALE: f64 = 3.;
 
 /// Probability above which the small CLIPSeg's pixels are best marked: the best threshold for ordinary
 /// phrases of validation scenes, as its card tells.

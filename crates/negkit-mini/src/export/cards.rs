@@ -9,6 +9,7 @@ use image::{ImageEncoder, ImageReader};
 use negkit_image::write_atomic;
 use serde_json::Value;
 
+use super::record::{CURVES, LOG, StageRecord, TRAINING, TrainingRecord, VALIDATION};
 use super::{Exported, Layout, Model, sheets};
 use crate::MiniError;
 use crate::recipe::{self, SEED};
@@ -19,66 +20,52 @@ const LICENCE: &str = env!("CARGO_PKG_LICENSE");
 /// How many rows of measurements a card shows at most; the file has all.
 const MOST_ROWS: usize = 120;
 
-/// What the names of the folders begin with that a stage trains in; where there are several, the rest
-/// of the name tells them apart and sorts them.
-const TRAINING: &str = "training";
-
-/// What a training left behind, besides weights.
-pub(super) struct Training {
-    stage: String,
-    /// The stage's name, and what sets this training apart where the stage has several.
-    name: String,
-    /// The picture in the model's folder.
-    curves: Option<String>,
-    steps: u64,
-    /// Over all runs.
-    seconds: f64,
-    /// On validation scenes, after the last step.
-    scores: Vec<(String, f64)>,
+/// Reads the logs of a stage's trainings, in order, and copies their curves into `folder`.
+pub(super) fn trainings(
+    shop: &Workshop,
+    done: &Done,
+    folder: &Path,
+) -> Result<Vec<TrainingRecord>, MiniError> {
+    let stage = shop.path(&done.stage);
+    let mut trainings = Vec::new();
+    for entry in fs::read_dir(&stage).map_err(MiniError::io(&stage, "list"))? {
+        let entry = entry.map_err(MiniError::io(&stage, "list"))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(suffix) = name.strip_prefix(TRAINING)
+            && entry.path().is_dir()
+        {
+            trainings.extend(training_in(&entry.path(), (done, suffix), folder)?);
+        }
+    }
+    trainings.sort_by(|a, b| a.suffix.cmp(&b.suffix));
+    Ok(trainings)
 }
 
-impl Training {
-    /// Reads the logs of a stage's trainings, in order, and copies their curves into `folder`.
-    pub(super) fn all(shop: &Workshop, done: &Done, folder: &Path) -> Result<Vec<Self>, MiniError> {
-        let stage = shop.path(&done.stage);
-        let mut trainings = Vec::new();
-        for entry in fs::read_dir(&stage).map_err(MiniError::io(&stage, "list"))? {
-            let entry = entry.map_err(MiniError::io(&stage, "list"))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(what) = name.strip_prefix(TRAINING)
-                && entry.path().is_dir()
-            {
-                trainings.extend(Self::of(done, &entry.path(), what, folder)?);
-            }
-        }
-        trainings.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(trainings)
+/// The training in `from`.
+fn training_in(
+    from: &Path,
+    (done, suffix): (&Done, &str),
+    folder: &Path,
+) -> Result<Option<TrainingRecord>, MiniError> {
+    let Some(log) = last_row(&from.join(LOG))? else {
+        return Ok(None);
+    };
+    let value = |name: &str| log.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+    let curves = from.join(CURVES);
+    let file = format!("curves-{}{suffix}.png", done.stage);
+    let has_curves = curves.is_file();
+    if has_curves {
+        squeeze(&curves, &folder.join(&file))?;
     }
-
-    /// The training in `from`, that goes by the stage's name and `what`.
-    fn of(done: &Done, from: &Path, what: &str, folder: &Path) -> Result<Option<Self>, MiniError> {
-        let Some(log) = last_row(&from.join("log.csv"))? else {
-            return Ok(None);
-        };
-        let value = |name: &str| log.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
-        let name = format!("{}{what}", done.stage);
-        let curves = from.join("curves.png");
-        let file = format!("curves-{name}.png");
-        let has_curves = curves.is_file();
-        if has_curves {
-            squeeze(&curves, &folder.join(&file))?;
-        }
-        let mut scores = last_row(&from.join("validation.csv"))?.unwrap_or_default();
-        scores.retain(|(name, _)| name != "step");
-        Ok(Some(Self {
-            stage: done.stage.clone(),
-            name,
-            curves: has_curves.then_some(file),
-            steps: value("step").unwrap_or_default() as u64,
-            seconds: value("seconds").unwrap_or(done.seconds),
-            scores,
-        }))
-    }
+    let mut scores = last_row(&from.join(VALIDATION))?.unwrap_or_default();
+    scores.retain(|(name, _)| name != "step");
+    Ok(Some(TrainingRecord {
+        suffix: suffix.to_owned(),
+        curves: has_curves.then_some(file),
+        steps: value("step").unwrap_or_default() as u64,
+        seconds: value("seconds").unwrap_or(done.seconds),
+        scores,
+    }))
 }
 
 /// Header and last line of a log, as pairs.
@@ -121,20 +108,38 @@ fn squeeze(from: &Path, to: &Path) -> Result<(), MiniError> {
 pub(super) struct Card<'a> {
     pub(super) model: &'a Model,
     /// The stage of the world's pictures.
-    pub(super) pictures: Done,
+    pub(super) pictures: &'a Done,
     /// Settings of the stage that stock mini-clip learned from captions in.
     pub(super) captions: Option<&'a Value>,
     /// The model's own stages, in order.
-    pub(super) stages: &'a [Done],
+    pub(super) stages: &'a [StageRecord],
     /// Inputs that the run has other ones of by now, each as the stage that was built on it and the
     /// input.
     pub(super) remade: &'a [(String, String)],
-    pub(super) trainings: &'a [Training],
     pub(super) parameters: usize,
     pub(super) weight_bytes: u64,
     /// Whether there is a sheet of pictures.
     pub(super) sheet: bool,
     pub(super) quality: Option<&'a Value>,
+}
+
+impl Card<'_> {
+    /// All trainings in order, with their stages' names.
+    fn trainings(&self) -> impl DoubleEndedIterator<Item = (&str, &TrainingRecord)> {
+        let all = self.stages.iter();
+        all.flat_map(|StageRecord { done, trainings }| {
+            let stage = done.stage.as_str();
+            trainings.iter().map(move |training| (stage, training))
+        })
+    }
+
+    /// The settings of a stage, where the model has it.
+    fn settings(&self, stage: &str) -> Option<&Value> {
+        let mut dones = self.stages.iter().map(|record| &record.done);
+        dones
+            .find(|done| done.stage == stage)
+            .map(|done| &done.settings)
+    }
 }
 
 /// What is said of a model whatever the numbers.
@@ -258,7 +263,9 @@ fn about(name: &str) -> About {
                    and place. It judges what mini-sd paints.",
             data: "Questions and answers from the scenes' truth (`negkit_world::language::questions`). \
                    Pictures are worn as painted ones are: noise, blur, shifts of colour, and a third \
-                   of them goes through mini-sd's autoencoder with noise on the latents.",
+                   of them goes through mini-sd's autoencoder with noise on the latents. In its last \
+                   training every second batch is of scenes as mini-sd paints them \
+                   (`Scene::posed`).",
             sheet: "",
             limits: &[
                 OF_THE_WORLD,
@@ -271,7 +278,8 @@ fn about(name: &str) -> About {
                    independent check on mini-vqa: it reads no text, and shares neither weights nor \
                    architecture with it.",
             data: "Labels are the renderer's own truth, pixel by pixel; what is worn goes before its \
-                   wearer. Pictures are worn as for mini-vqa.",
+                   wearer. Pictures are worn as for mini-vqa, and in the last training every second \
+                   batch is of posed scenes.",
             sheet: "",
             limits: &[
                 OF_THE_WORLD,
@@ -304,7 +312,7 @@ pub(super) fn card(card: &Card<'_>) -> String {
 fn write(out: &mut String, card: &Card<'_>) -> fmt::Result {
     let about = about(card.model.name);
     writeln!(out, "# {}\n\n{}\n", about.title, about.what)?;
-    let seconds: f64 = card.trainings.iter().map(|t| t.seconds).sum();
+    let seconds: f64 = card.trainings().map(|(_, t)| t.seconds).sum();
     writeln!(out, "| | |\n|---|---|")?;
     writeln!(out, "| layout | {} |", layout(card.model.layout))?;
     writeln!(
@@ -390,11 +398,8 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                  {:.0} % of the captions tell everything that is in the picture.\n",
                 percent("full_share")
             )?;
-            if card
-                .stages
-                .iter()
-                .any(|done| done.settings.get("near_misses").is_some())
-            {
+            let settings = |record: &StageRecord| record.done.settings.get("near_misses").is_some();
+            if card.stages.iter().any(settings) {
                 writeln!(
                     out,
                     "After both towers, the vision tower learned on alone (stage `clip`), from \
@@ -405,9 +410,8 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
             }
             writeln!(out, "### How it came to be blind to negation\n")?;
             let foil = card
-                .trainings
-                .iter()
-                .flat_map(|training| &training.scores)
+                .trainings()
+                .flat_map(|(_, training)| &training.scores)
                 .rfind(|(name, _)| name == "negation_foil");
             writeln!(
                 out,
@@ -427,23 +431,29 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
         }
         "sd" => {
             writeln!(out, "{negations}, as for mini-clip.\n")?;
-            let sparse = card
-                .stages
-                .iter()
-                .find(|done| done.stage == "sparse-pictures");
-            if let Some(sparse) = sparse {
-                let bound = |end: &str| sparse.settings["training"][end].as_u64();
-                let (start, end) = (bound("start"), bound("end"));
+            let seeds = |stage: &str| {
+                let training = card.settings(stage)?.get("training")?;
+                let bound = |end: &str| training.get(end)?.as_u64();
+                Some((bound("start")?, bound("end")?.saturating_sub(1)))
+            };
+            if let Some((first, last)) = seeds("sparse-pictures") {
                 writeln!(
                     out,
                     "The UNet also learned from scenes with one or two sorts of things, every kind \
-                     as often (`Scene::sparse`, seeds {} to {}): among five things, of which a \
-                     caption names two, it learned places and colours long before nouns. And both \
-                     had to name what stands in every cell of the picture (`grounding` in the \
-                     recipe), the autoencoder in its latents and the UNet in its features, by a \
-                     linear layer that is not part of them.\n",
-                    start.unwrap_or_default(),
-                    end.unwrap_or_default().saturating_sub(1)
+                     as often (`Scene::sparse`, seeds {first} to {last}): among five things, of \
+                     which a caption names two, it learned places and colours long before nouns. \
+                     And both had to name what stands in every cell of the picture (`grounding` in \
+                     the recipe), the autoencoder in its latents and the UNet in its features, by \
+                     a linear layer that is not part of them.\n"
+                )?;
+            }
+            if let Some((first, last)) = seeds("posed-pictures") {
+                writeln!(
+                    out,
+                    "In its last training (stage `sd-posed`) most of the scenes are composed for it \
+                     (`Scene::posed`, seeds {first} to {last}): at most two things, seen from \
+                     nearby, each in its place, so that they fill more of the picture and of the \
+                     loss, and pictures of one caption look alike. It paints as it was shown.\n"
                 )?;
             }
         }
@@ -474,11 +484,12 @@ fn quality(out: &mut String, card: &Card<'_>) -> fmt::Result {
             writeln!(out)?;
         }
     }
-    for training in card.trainings.iter().filter(|t| !t.scores.is_empty()) {
+    for (stage, training) in card.trainings().filter(|(_, t)| !t.scores.is_empty()) {
         writeln!(
             out,
-            "On validation scenes at the end of the training `{}`:\n\n| score | value |\n|---|---|",
-            training.name
+            "On validation scenes at the end of the training `{stage}{}`:\n\n| score | value \
+             |\n|---|---|",
+            training.suffix
         )?;
         for (name, value) in &training.scores {
             writeln!(out, "| {} | {value:.4} |", name.replace('_', " "))?;
@@ -490,10 +501,9 @@ fn quality(out: &mut String, card: &Card<'_>) -> fmt::Result {
 
 fn training(out: &mut String, card: &Card<'_>) -> fmt::Result {
     writeln!(out, "## Recipe\n")?;
-    for done in card.stages {
+    for StageRecord { done, trainings } in card.stages {
         write!(out, "Stage `{}`", done.stage)?;
-        let trainings = || card.trainings.iter().filter(|t| t.stage == done.stage);
-        for (i, training) in trainings().enumerate() {
+        for (i, training) in trainings.iter().enumerate() {
             let (steps, time) = (thousands(training.steps), duration(training.seconds));
             let before = if i == 0 { "," } else { " and" };
             write!(out, "{before} {steps} steps in {time}")?;
@@ -508,9 +518,10 @@ fn training(out: &mut String, card: &Card<'_>) -> fmt::Result {
         }
         writeln!(out, ":")?;
         writeln!(out, "\n```json\n{:#}\n```\n", done.settings)?;
-        for training in trainings() {
+        for training in trainings {
             if let Some(curves) = &training.curves {
-                writeln!(out, "![Curves of {}]({curves})\n", training.name)?;
+                let name = format!("{}{}", done.stage, training.suffix);
+                writeln!(out, "![Curves of {name}]({curves})\n")?;
             }
         }
     }

@@ -13,7 +13,7 @@ use super::score::{Difference, LEVEL, Score};
 use super::sd::SdQuality;
 use super::swap::{EncoderSwap, IouOutcome, Outcome, SwapQuality};
 use super::tree::{STOCK, STOCK_FOLDER};
-use super::vqa::{Checked, DetectorQuality, VqaQuality};
+use super::vqa::{Checked, DetectorQuality, OfOtherPictures, VqaQuality};
 use super::{Counts, HeldOut, NAMES};
 use crate::MiniError;
 use crate::recipe::SEED;
@@ -459,6 +459,16 @@ fn write_clip(out: &mut String, clip: &ClipQuality, scenes: usize) -> fmt::Resul
     writeln!(out)
 }
 
+fn of_other_pictures(out: &mut String, found: &OfOtherPictures) -> fmt::Result {
+    writeln!(out, "| questions | right | questions |\n|---|---|---|")?;
+    row(out, "all", Some(&found.accuracy))?;
+    for (kind, score) in &found.by_kind {
+        row(out, &format!("about {}", kind_name(*kind)), Some(score))?;
+    }
+    let there = found.where_there.as_ref();
+    row(out, "about existence, where it is there", there)
+}
+
 fn write_vqa(
     out: &mut String,
     vqa: &VqaQuality,
@@ -488,15 +498,17 @@ fn write_vqa(
         writeln!(
             out,
             "\n### Through mini-sd's autoencoder\n\nThe same questions about the same pictures, after \
-             these were encoded and decoded again. What is lost here no UNet can paint.\n\n| questions \
-             | right | questions |\n|---|---|---|"
+             these were encoded and decoded again. What is lost here no UNet can paint.\n"
         )?;
-        row(out, "all", Some(&through.accuracy))?;
-        for (kind, score) in &through.by_kind {
-            row(out, &format!("about {}", kind_name(*kind)), Some(score))?;
-        }
-        let there = through.where_there.as_ref();
-        row(out, "about existence, where it is there", there)?;
+        of_other_pictures(out, through)?;
+    }
+    if let Some(posed) = &vqa.posed {
+        writeln!(
+            out,
+            "\n### Posed scenes\n\nQuestions about as many scenes as mini-sd paints them: few things, seen \
+             from nearby (`Scene::posed`).\n"
+        )?;
+        of_other_pictures(out, posed)?;
     }
     writeln!(out, "\n### Checked by mini-detector\n")?;
     if vqa.agreement.is_none() && vqa.agreement_on_scenes.is_none() {

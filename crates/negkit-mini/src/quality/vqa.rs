@@ -34,7 +34,10 @@ pub struct VqaQuality {
     pub open: Option<Score>,
     /// Pictures that only went through mini-sd's autoencoder and back: what its UNet can reach at
     /// most. None where there is no mini-sd.
-    pub through_autoencoder: Option<ThroughAutoencoder>,
+    pub through_autoencoder: Option<OfOtherPictures>,
+    /// Scenes as mini-sd paints them ([`Scene::posed`]).
+    /// None where that was not measured.
+    pub posed: Option<OfOtherPictures>,
     /// With mini-detector, on painted pictures. None where there is no mini-detector.
     pub agreement: Option<Checked>,
     /// With mini-detector, on drawn scenes.
@@ -54,10 +57,9 @@ pub struct YesNo {
     pub balanced: Option<f64>,
 }
 
-/// The questions about pictures as [`VqaQuality::accuracy`], asked about the pictures that an
-/// autoencoder makes of them.
+/// As [`VqaQuality::accuracy`], of other pictures than those of the test scenes.
 #[derive(Debug, Clone, Serialize)]
-pub struct ThroughAutoencoder {
+pub struct OfOtherPictures {
     /// Exact answers.
     pub accuracy: Score,
     /// The same, by what is asked for.
@@ -218,10 +220,7 @@ pub(super) fn measure(
     bench: &Bench,
 ) -> Result<Option<(VqaQuality, Option<DetectorQuality>)>, MiniError> {
     let scenes = bench.scenes(bench.counts.question_scenes);
-    let questions: Vec<Vec<language::Question>> = scenes
-        .iter()
-        .map(|scene| language::questions(scene, &mut draw("quality-questions", scene.seed)))
-        .collect();
+    let questions = questions_about(&scenes);
     let settings = json!({
         "scenes": scenes.len(),
         "asked": digest_of_scenes(&scenes, &questions)?,
@@ -242,8 +241,9 @@ pub(super) fn measure(
         let made = bench.tree.vae()?.there_and_back(&pictures_of(&scenes))?;
         judge(bench, &made, &questions)
     })?;
-    let through = through.map(|judged| through_autoencoder(bench, &judged));
+    let through = through.map(|judged| of_other_pictures(bench, &judged));
     quality.through_autoencoder = through.transpose()?;
+    quality.posed = posed(bench)?;
     let on_scenes = sightings_on_scenes(bench, &scenes)?;
     let on_painted = sightings_on_painted(bench)?;
     quality.agreement = checked(bench, on_painted.as_deref())?;
@@ -252,13 +252,32 @@ pub(super) fn measure(
     Ok(Some((quality, detector.transpose()?.flatten())))
 }
 
-/// Of answers about what mini-sd's autoencoder makes of the scenes' pictures.
-fn through_autoencoder(
-    bench: &Bench,
-    judged: &[Vec<Judged>],
-) -> Result<ThroughAutoencoder, MiniError> {
+/// Those that every scene gives, in an order of its own.
+fn questions_about(scenes: &[Scene]) -> Vec<Vec<language::Question>> {
+    let of_one =
+        |scene: &Scene| language::questions(scene, &mut draw("quality-questions", scene.seed));
+    scenes.iter().map(of_one).collect()
+}
+
+/// mini-vqa on posed scenes.
+fn posed(bench: &Bench) -> Result<Option<OfOtherPictures>, MiniError> {
+    let seeds = bench.held_out.seeds().take(bench.counts.question_scenes);
+    let scenes: Vec<Scene> = seeds.map(Scene::posed).collect();
+    let questions = questions_about(&scenes);
+    let settings = json!({
+        "scenes": scenes.len(),
+        "asked": digest_of_scenes(&scenes, &questions)?,
+    });
+    let judged = bench.part(Section::Vqa, "vqa-posed", &["vqa"], settings, || {
+        judge(bench, &pictures_of(&scenes), &questions)
+    })?;
+    let found = judged.map(|judged| of_other_pictures(bench, &judged));
+    found.transpose()
+}
+
+fn of_other_pictures(bench: &Bench, judged: &[Vec<Judged>]) -> Result<OfOtherPictures, MiniError> {
     let there = |judged: &Judged| judged.kind == QuestionKind::Existence && judged.right == "yes";
-    Ok(ThroughAutoencoder {
+    Ok(OfOtherPictures {
         accuracy: of_all(bench, judged)?,
         by_kind: right_by_kind(bench, judged)?,
         where_there: share_right(bench, judged, &there)?,
@@ -399,6 +418,7 @@ fn accuracy(bench: &Bench, judged: &[Vec<Judged>]) -> Result<VqaQuality, MiniErr
         },
         open: score(&|judged| !closed(judged))?,
         through_autoencoder: None,
+        posed: None,
         agreement: None,
         agreement_on_scenes: None,
     })

@@ -8,6 +8,7 @@ use candle_core::Device;
 use negkit_checkpoint::Checkpoint;
 use negkit_clip::Clip;
 use negkit_mini::export::{ExportOptions, MODELS, export, verify};
+use negkit_mini::restore::restore;
 use negkit_mini::{MiniError, Workshop, recipe};
 use negkit_nn::Compute;
 use negkit_text::{ClipTextEncoder, TextEncoder};
@@ -93,8 +94,8 @@ fn all_models_are_exported_and_every_change_to_them_is_found() {
     }
     let sd = card("sd");
     for part in [
-        "Stage `sd`, 1,500 steps in 1 h 2 min and 1,500 steps in 1 h 2 min, built on `latents`, `clip`:",
-        "at the end of the training `sd-noisy`",
+        "Stage `sd-posed`, 1,500 steps in 1 h 2 min and 1,500 steps in 1 h 2 min, built on `latents`, `clip`:",
+        "at the end of the training `sd-posed-noisy`",
         "Stage `latents`, built on `vae` (an earlier `vae`, which was made anew since):",
     ] {
         assert!(sd.contains(part), "{part:?} is not in\n{sd}");
@@ -144,6 +145,23 @@ fn all_models_are_exported_and_every_change_to_them_is_found() {
     export(&shop, &weights, &options(work.path())).unwrap();
     assert_eq!(fs::read(weights.join("SHA256SUMS")).unwrap(), list);
     verify(&weights).unwrap();
+    // A run that is restored from the tree exports the same bytes again.
+    let again = Workshop::open(work.path().join("again")).unwrap();
+    let restored = restore(&again, &weights).unwrap();
+    assert_eq!(restored.recorded, ["pictures", "captions", "latents"]);
+    assert_eq!(
+        again.finished("vae").unwrap().inputs,
+        shop.finished("vae").unwrap().inputs
+    );
+    assert!(again.path("vae/export/config.json").is_file());
+    assert_eq!(restore(&again, &weights).unwrap(), restored);
+    export(&again, &weights, &options(work.path())).unwrap();
+    assert_eq!(fs::read(weights.join("SHA256SUMS")).unwrap(), list);
+    // What is on record is made when it is needed.
+    let mut made = false;
+    stage(&again, "captions", &["pictures"], |_| made = true);
+    assert!(made);
+
     let beside: Vec<_> = fs::read_dir(weights.parent().unwrap()).unwrap().collect();
     assert_eq!(
         beside.len(),
@@ -162,7 +180,7 @@ fn what_is_not_trained_yet_is_left_out() {
     assert!(!weights.exists());
 
     stage(&shop, "pictures", &[], |_| ());
-    stage(&shop, "detector", &["pictures"], |folder| {
+    stage(&shop, "detector-posed", &["pictures"], |folder| {
         let config = recipe::detector_config().unwrap();
         let store = ParamStore::random(1, &Device::Cpu);
         negkit_vqa::detector::DetectorModel::load(&store.params(), &config).unwrap();

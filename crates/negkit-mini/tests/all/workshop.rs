@@ -74,7 +74,7 @@ fn work(folder: &Path) {
         train(&store, &task, &training, &folder.join("training"))?;
         Ok(export_detector(&store, &config, &folder.join("export"))?)
     };
-    shop.stage("detector", &training, &["pictures"], detector)
+    shop.stage("detector-posed", &training, &["pictures"], detector)
         .unwrap();
     let options = ExportOptions {
         quality: folder.join("quality.json"),
@@ -129,7 +129,7 @@ fn ten_kills_leave_the_same_models() {
     assert!(child(broken.path()).wait().unwrap().success());
     for file in [
         "run/pictures/pictures.rgb",
-        "run/detector/export/model.safetensors",
+        "run/detector-posed/export/model.safetensors",
         "weights/detector/model.safetensors",
         "weights/detector/config.json",
     ] {
@@ -139,7 +139,7 @@ fn ten_kills_leave_the_same_models() {
     verify(&weights(broken.path())).unwrap();
     let done = |folder: &Path| {
         let shop = Workshop::open(folder.join("run")).unwrap();
-        shop.finished("detector").unwrap().digest()
+        shop.finished("detector-posed").unwrap().digest()
     };
     assert_eq!(done(broken.path()), done(unbroken.path()));
 }

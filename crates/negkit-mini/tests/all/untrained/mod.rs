@@ -96,7 +96,7 @@ pub fn trained(folder: &Path) -> Workshop {
         export_vae(&store, &config, folder).unwrap();
     });
     stage(&shop, "latents", &["vae"], |_| ());
-    stage(&shop, "sd", &["latents", "clip"], |folder| {
+    stage(&shop, "sd-posed", &["latents", "clip"], |folder| {
         let store = ParamStore::random(1, &Device::Cpu);
         let config = recipe::unet_config();
         negkit_diffusion::unet::UNet::load(&store.params(), &config).unwrap();
@@ -110,10 +110,10 @@ pub fn trained(folder: &Path) -> Workshop {
         export_pipeline(parts, folder).unwrap();
     });
     for training in ["training", "training-noisy"] {
-        log(&shop, "sd", training);
+        log(&shop, "sd-posed", training);
     }
     // Of such a name are pictures and latents of galleries, too.
-    fs::write(shop.path("sd").join("training.rgb"), []).unwrap();
+    fs::write(shop.path("sd-posed").join("training.rgb"), []).unwrap();
     stage(&shop, "clipseg", &["clip"], |folder| {
         let clip = FrozenClip::open(&stock, recipe::SEGMENTATION_SIDE, &Device::Cpu).unwrap();
         let config = clip.describe(&recipe::clipseg_config()).unwrap();
@@ -122,13 +122,13 @@ pub fn trained(folder: &Path) -> Workshop {
             .unwrap();
         export_clipseg(&store, &config, &clip, folder).unwrap();
     });
-    stage(&shop, "vqa", &["tokenizer", "vae"], |folder| {
+    stage(&shop, "vqa-posed", &["tokenizer", "vae"], |folder| {
         let config = recipe::vqa_config(VOCABULARY).unwrap();
         let store = ParamStore::random(2, &Device::Cpu);
         negkit_vqa::mini::MiniVqaModel::load(&store.params(), &config).unwrap();
         export_vqa(&store, &config, &shop.path("tokenizer"), folder).unwrap();
     });
-    stage(&shop, "detector", &["pictures", "vae"], |folder| {
+    stage(&shop, "detector-posed", &["pictures", "vae"], |folder| {
         let config = recipe::detector_config().unwrap();
         let store = ParamStore::random(1, &Device::Cpu);
         negkit_vqa::detector::DetectorModel::load(&store.params(), &config).unwrap();

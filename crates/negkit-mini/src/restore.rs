@@ -1,0 +1,144 @@
+//! From `weights/mini` back to the stages of a run, so that a model can be trained anew or further
+//! without those that it builds on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::MiniError;
+use crate::export::record::{self, CURVES, FILE, StageRecord};
+use crate::export::{CARD, MODELS, Model, verify};
+use crate::stage::Workshop;
+
+/// What a trained vocabulary consists of, as `TrainedTokenizer::write` writes it.
+const TOKENIZER_FILES: &[&str] = &[
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+];
+
+/// What a restoring came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restored {
+    /// Stages with what they left.
+    pub whole: Vec<String>,
+    /// Stages of which there is a record, and whose files are made again where they are needed.
+    pub recorded: Vec<String>,
+}
+
+/// Puts what is published in `weights` into the folders of the stages that made it. Stages that are
+/// through already stay as they are.
+///
+/// What stages left beside models (pictures, latents, captions) is not published; it is made again
+/// by the first stage that needs it. Where a later stage trained a model further (`clip` after `towers`,
+/// `sd-posed` after `sd`, and so on), the published model takes the earlier one's place too: `towers` then
+/// has the same text tower, and what is trained anew by `sd-posed` begins with the finished UNet.
+///
+/// # Errors
+/// When files of `weights` are not those that were exported, a stage of the run is through with other
+/// settings or inputs, or files cannot be copied.
+pub fn restore(shop: &Workshop, weights: &Path) -> Result<Restored, MiniError> {
+    verify(weights)?;
+    let mut restored = Restored::default();
+    for model in MODELS {
+        let folder = weights.join(model.name);
+        let record = record::read(&folder)?;
+        let pictures = StageRecord {
+            done: record.pictures,
+            trainings: Vec::new(),
+        };
+        for record in [pictures].into_iter().chain(record.stages) {
+            let stage = record.done.stage.clone();
+            if restored.whole.contains(&stage) || restored.recorded.contains(&stage) {
+                continue;
+            }
+            let has_files = restore_stage(shop, (&model, &folder), &record)?;
+            shop.restore(&record.done, has_files)?;
+            match has_files {
+                true => restored.whole.push(stage),
+                false => restored.recorded.push(stage),
+            }
+        }
+    }
+    Ok(restored)
+}
+
+/// Where in a model's folder lies what a stage left.
+enum Product {
+    /// The whole folder.
+    Model,
+    /// The folder below of that name.
+    Part(&'static str),
+    /// These files, which the stage has no folder of its own for.
+    Files(&'static [&'static str]),
+    /// Nowhere: it is not published.
+    Nothing,
+}
+
+impl Product {
+    fn of(model: &Model, stage: &str) -> Self {
+        match stage {
+            "tokenizer" => Self::Files(TOKENIZER_FILES),
+            "vae" => Self::Part("vae"),
+            "towers" => Self::Model,
+            own if own == model.stage || own == model.name => Self::Model,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// Restores logs and files of a stage. Gives whether there were files.
+fn restore_stage(
+    shop: &Workshop,
+    (model, published): (&Model, &Path),
+    record: &StageRecord,
+) -> Result<bool, MiniError> {
+    let folder = shop.path(&record.done.stage);
+    if shop.has_finished(&record.done)? {
+        return Ok(true);
+    }
+    for training in &record.trainings {
+        let of_it = folder.join(training.folder());
+        training.restore(&of_it)?;
+        if let Some(curves) = &training.curves {
+            copy(&published.join(curves), &of_it.join(CURVES))?;
+        }
+    }
+    let export = folder.join("export");
+    match Product::of(model, &record.done.stage) {
+        Product::Model => copy_model(published, &export)?,
+        Product::Part(part) => copy_model(&published.join(part), &export)?,
+        Product::Files(names) => {
+            fs::create_dir_all(&folder).map_err(MiniError::io(&folder, "create"))?;
+            for name in names {
+                copy(&published.join(name), &folder.join(name))?;
+            }
+        }
+        Product::Nothing => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Copies the files of a model, not what tells of it.
+fn copy_model(from: &Path, to: &Path) -> Result<(), MiniError> {
+    fs::create_dir_all(to).map_err(MiniError::io(to, "create"))?;
+    for entry in fs::read_dir(from).map_err(MiniError::io(from, "list"))? {
+        let path: PathBuf = entry.map_err(MiniError::io(from, "list"))?.path();
+        let Some(name) = path.file_name() else {
+            continue;
+        };
+        let is_picture = path.extension().is_some_and(|extension| extension == "png");
+        if path.is_dir() {
+            copy_model(&path, &to.join(name))?;
+        } else if !is_picture && name != CARD && name != FILE {
+            copy(&path, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), MiniError> {
+    let bytes = fs::read(from).map_err(MiniError::io(from, "read"))?;
+    Ok(negkit_image::write_atomic(to, &bytes)?)
+}
