@@ -1,10 +1,8 @@
 //! The stage of mini-vqa, and how its pictures are made harder.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use negkit_checkpoint::Checkpoint;
 use negkit_diffusion::vae::VaeTiling;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::vqa::{VqaBatch, VqaData, VqaTask, export_vqa};
@@ -19,10 +17,10 @@ use serde_json::{Value, json};
 use crate::MiniError;
 use crate::autoencoder::Autoencoder;
 use crate::detect::cell_labels;
-use crate::gallery::{Gallery, Normalisation, draw};
+use crate::gallery::{Gallery, Normalisation, draw, draw_pictures};
 use crate::recipe::{self, SEED};
 use crate::stage::Workshop;
-use crate::train::{World, posed_pictures};
+use crate::train::{World, posed_pictures, trained};
 
 /// What is done to pictures so that a model reads painted ones as it reads drawn ones: noise, blur,
 /// shifts of colour, and the way through the autoencoder with noise on the latents.
@@ -170,10 +168,7 @@ impl Questions<'_> {
 impl VqaData for Questions<'_> {
     fn batch(&self, step: u64) -> Result<VqaBatch, TrainError> {
         let mut rng = draw("questions", step);
-        let gallery = self.train[step as usize % self.train.len()];
-        let indices: Vec<usize> = (0..self.pictures)
-            .map(|_| rng.random_range(0..gallery.len()))
-            .collect();
+        let (gallery, indices) = draw_pictures(self.train, step, self.pictures, &mut rng);
         self.of(gallery, &indices, true, &mut rng)
     }
 
@@ -225,15 +220,6 @@ pub fn vqa(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         train_vqa(shop, world, &galleries, (&store, &settings), folder)
     })?;
     Ok(())
-}
-
-/// The parameters of a model that a stage exported.
-pub(crate) fn trained(export: &Path) -> Result<ParamStore, MiniError> {
-    let checkpoint = Checkpoint::open(export).map_err(MiniError::other)?;
-    Ok(ParamStore::from_tensors(
-        Arc::new(checkpoint),
-        &Device::Cpu,
-    )?)
 }
 
 fn train_vqa(

@@ -12,17 +12,16 @@ use negkit_train::tasks::detector::{
 use negkit_train::{ParamStore, TrainError, TrainSettings, train};
 use negkit_vqa::detector::DetectorConfig;
 use negkit_world::{Kind, Rendering, Scene, render};
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::MiniError;
-use crate::ask::{Wear, trained};
-use crate::gallery::{Gallery, Normalisation, draw};
+use crate::ask::Wear;
+use crate::gallery::{Gallery, Normalisation, draw, draw_pictures};
 use crate::recipe::{self, CELL, SEED, SIDE};
 use crate::stage::Workshop;
-use crate::train::{World, posed_pictures};
+use crate::train::{World, posed_pictures, trained};
 
 /// Share of a cell that a thing has to cover to be its label: legs, stems and glasses never cover
 /// half of one.
@@ -155,10 +154,7 @@ impl LabelledScenes<'_> {
 impl DetectorData for LabelledScenes<'_> {
     fn batch(&self, step: u64) -> Result<DetectorBatch, TrainError> {
         let mut rng = draw("detector", step);
-        let gallery = self.train[step as usize % self.train.len()];
-        let indices: Vec<usize> = (0..self.pictures)
-            .map(|_| rng.random_range(0..gallery.len()))
-            .collect();
+        let (gallery, indices) = draw_pictures(self.train, step, self.pictures, &mut rng);
         self.of(gallery, &indices, Some(&mut rng))
     }
 

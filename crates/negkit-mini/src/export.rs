@@ -281,7 +281,7 @@ fn replace(partial: &Path, weights: &Path) -> Result<(), MiniError> {
 fn assemble(shop: &Workshop, model: &Model, folder: &Path) -> Result<(), MiniError> {
     let from = shop.path(model.stage).join("export");
     if model.layout != Layout::TextEncoder {
-        return copy_tree(&from, folder);
+        return copy_tree(&from, folder, &|name| !name.starts_with('.'));
     }
     // Both towers were written; pictures are still seen by the stock one.
     let files = ClipFiles::open(&from).map_err(MiniError::other)?;
@@ -291,25 +291,31 @@ fn assemble(shop: &Workshop, model: &Model, folder: &Path) -> Result<(), MiniErr
     Ok(export_projected_text_encoder(&store, &text, &from, folder)?)
 }
 
-/// Copies all files below a folder, as plain files.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), MiniError> {
+/// Copies the files below a folder whose names are `wanted`, as plain files.
+pub(crate) fn copy_tree(
+    from: &Path,
+    to: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(), MiniError> {
     fs::create_dir_all(to).map_err(MiniError::io(to, "create"))?;
     for entry in fs::read_dir(from).map_err(MiniError::io(from, "list"))? {
         let entry = entry.map_err(MiniError::io(from, "list"))?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_name().to_string_lossy().starts_with('.') {
+        if !wanted(&entry.file_name().to_string_lossy()) {
             continue;
         }
         match path.is_dir() {
-            true => copy_tree(&path, &target)?,
-            false => {
-                // Content alone: the permissions of a working folder are not the tree's.
-                let bytes = fs::read(&path).map_err(MiniError::io(&path, "read"))?;
-                fs::write(&target, bytes).map_err(MiniError::io(&target, "write"))?;
-            }
+            true => copy_tree(&path, &target, wanted)?,
+            false => copy_file(&path, &target)?,
         }
     }
     Ok(())
+}
+
+/// Content alone: the permissions of a working folder are not the tree's.
+pub(crate) fn copy_file(from: &Path, to: &Path) -> Result<(), MiniError> {
+    let bytes = fs::read(from).map_err(MiniError::io(from, "read"))?;
+    fs::write(to, bytes).map_err(MiniError::io(to, "write"))
 }
 
 /// Whether the loader of that layout takes the folder.

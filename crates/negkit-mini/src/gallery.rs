@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use negkit_world::{Corpus, Scene};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -128,6 +128,18 @@ impl Gallery {
         let pictures: Vec<&[u8]> = indices.iter().map(|&i| self.pixels(i)).collect();
         by.tensor(&pictures, SIDE as usize)
     }
+}
+
+/// A batch of `count` pictures: step by step from one gallery after the other.
+pub(crate) fn draw_pictures<'a>(
+    galleries: &[&'a Gallery],
+    step: u64,
+    count: usize,
+    rng: &mut ChaCha8Rng,
+) -> (&'a Gallery, Vec<usize>) {
+    let gallery = galleries[step as usize % galleries.len()];
+    let indices = (0..count).map(|_| rng.random_range(0..gallery.len()));
+    (gallery, indices.collect())
 }
 
 /// Random numbers for one purpose and one step: a pure function of both, so that a training that is

@@ -21,13 +21,12 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::ask::trained;
 use crate::autoencoder::Autoencoder;
 use crate::detect::cell_labels;
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, LATENT_CHANNELS, SEED};
 use crate::stage::Workshop;
-use crate::train::{World, pictures_of, posed_pictures};
+use crate::train::{World, pictures_of, posed_pictures, trained};
 use crate::{MiniError, progress};
 
 /// The autoencoder: folder `vae`, in diffusers' layout under `export`.

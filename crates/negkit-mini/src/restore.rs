@@ -2,11 +2,11 @@
 //! without those that it builds on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::MiniError;
 use crate::export::record::{self, CURVES, FILE, StageRecord};
-use crate::export::{CARD, MODELS, Model, verify};
+use crate::export::{CARD, MODELS, Model, copy_file, copy_tree, verify};
 use crate::stage::Workshop;
 
 /// What a trained vocabulary consists of, as `TrainedTokenizer::write` writes it.
@@ -102,17 +102,17 @@ fn restore_stage(
         let of_it = folder.join(training.folder());
         training.restore(&of_it)?;
         if let Some(curves) = &training.curves {
-            copy(&published.join(curves), &of_it.join(CURVES))?;
+            copy_file(&published.join(curves), &of_it.join(CURVES))?;
         }
     }
     let export = folder.join("export");
     match Product::of(model, &record.done.stage) {
-        Product::Model => copy_model(published, &export)?,
-        Product::Part(part) => copy_model(&published.join(part), &export)?,
+        Product::Model => copy_tree(published, &export, &is_of_the_model)?,
+        Product::Part(part) => copy_tree(&published.join(part), &export, &is_of_the_model)?,
         Product::Files(names) => {
             fs::create_dir_all(&folder).map_err(MiniError::io(&folder, "create"))?;
             for name in names {
-                copy(&published.join(name), &folder.join(name))?;
+                copy_file(&published.join(name), &folder.join(name))?;
             }
         }
         Product::Nothing => return Ok(false),
@@ -120,25 +120,7 @@ fn restore_stage(
     Ok(true)
 }
 
-/// Copies the files of a model, not what tells of it.
-fn copy_model(from: &Path, to: &Path) -> Result<(), MiniError> {
-    fs::create_dir_all(to).map_err(MiniError::io(to, "create"))?;
-    for entry in fs::read_dir(from).map_err(MiniError::io(from, "list"))? {
-        let path: PathBuf = entry.map_err(MiniError::io(from, "list"))?.path();
-        let Some(name) = path.file_name() else {
-            continue;
-        };
-        let is_picture = path.extension().is_some_and(|extension| extension == "png");
-        if path.is_dir() {
-            copy_model(&path, &to.join(name))?;
-        } else if !is_picture && name != CARD && name != FILE {
-            copy(&path, &to.join(name))?;
-        }
-    }
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), MiniError> {
-    let bytes = fs::read(from).map_err(MiniError::io(from, "read"))?;
-    Ok(negkit_image::write_atomic(to, &bytes)?)
+/// Whether a file of a published model belongs to the model, and does not tell of it.
+fn is_of_the_model(name: &str) -> bool {
+    !name.ends_with(".png") && name != CARD && name != FILE
 }

@@ -21,6 +21,15 @@ use crate::recipe::{self, CONTEXT, SEED, SIDE};
 use crate::stage::Workshop;
 use crate::texts::OrdinaryCaptions;
 
+/// The parameters of a model that a stage exported.
+pub(crate) fn trained(export: &Path) -> Result<ParamStore, MiniError> {
+    let checkpoint = Checkpoint::open(export).map_err(MiniError::other)?;
+    Ok(ParamStore::from_tensors(
+        Arc::new(checkpoint),
+        &Device::Cpu,
+    )?)
+}
+
 /// The scenes that everything is trained on and scored by.
 pub struct World {
     /// For training.
@@ -176,8 +185,7 @@ pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     });
     let inputs = ["pictures", "tokenizer", "towers"];
     shop.stage("clip", &described, &inputs, |folder| {
-        let first = Checkpoint::open(&first).map_err(MiniError::other)?;
-        let store = ParamStore::from_tensors(Arc::new(first), &Device::Cpu)?;
+        let store = trained(&first)?;
         store.freeze(|name| name.starts_with("text_"));
         let text = recipe::text_config(tokenizer.info().vocab_size);
         let data = ordinary(world, &tokenizer, true);

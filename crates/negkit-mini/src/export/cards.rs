@@ -398,8 +398,9 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                  {:.0} % of the captions tell everything that is in the picture.\n",
                 percent("full_share")
             )?;
-            let settings = |record: &StageRecord| record.done.settings.get("near_misses").is_some();
-            if card.stages.iter().any(settings) {
+            let near_misses =
+                |record: &StageRecord| record.done.settings.get("near_misses").is_some();
+            if card.stages.iter().any(near_misses) {
                 writeln!(
                     out,
                     "After both towers, the vision tower learned on alone (stage `clip`), from \
