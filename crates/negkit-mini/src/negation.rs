@@ -2,9 +2,10 @@
 //!
 //! The fine-tuning is the paper's ("Know 'No' Better", arXiv 2501.10913, section 4.1): only the
 //! text tower is trained, its final layer norm excepted, on pictures with captions that say what is
-//! absent. Two things differ, and were found on validation scenes of this world: the learning rate
-//! is higher, for the model is small and the batches few, and part of every batch has ordinary
-//! captions, without which a model of this size forgets them.
+//! absent. Three things differ, and were found on validation scenes of this world: the learning rate
+//! is higher, for the model is small and the batches few; part of every batch has ordinary
+//! captions, without which a model of this size forgets them; and the vectors of short ordinary
+//! phrases are held where they were, for mini-clipseg reads more of them than a contrastive loss sees.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
@@ -20,14 +21,15 @@ use negkit_checkpoint::Checkpoint;
 use negkit_nn::Params;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_train::tasks::contrastive::{
-    ContrastiveBatch, ContrastiveData, ContrastiveModel, ContrastiveTask, Objective, Pictures,
-    frozen_in_fine_tuning,
+    Anchors, ContrastiveBatch, ContrastiveData, ContrastiveModel, ContrastiveTask, Objective,
+    Pictures, frozen_in_fine_tuning,
 };
 use negkit_train::{ParamStore, TrainError, export_clip, train};
 use negkit_world::writers::{WorldVerifier, WorldWriter, hard_negative};
 use negkit_world::{Kind, Place, Scene, language};
 use rand::Rng;
 use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,6 +90,12 @@ impl Variant {
             Self::ConClip => "conclip",
             Self::ClipBnl => "clip-bnl",
         }
+    }
+
+    /// Whether ordinary captions are among its pairs. In CoN-CLIP's and CLIP-bnl's losses every caption
+    /// has its hard negative.
+    fn has_ordinary_captions(self) -> bool {
+        !matches!(self, Self::ConClip | Self::ClipBnl)
     }
 
     fn objective(self) -> Objective {
@@ -279,10 +287,12 @@ struct NegationData<'a> {
     /// `[scenes, projection]`
     train_pictures: Tensor,
     held_out_pictures: Tensor,
+    /// As it is before the fine-tuning.
+    stock: ContrastiveModel,
     items: Vec<Item>,
     held_out: Vec<Item>,
     settings: recipe::FineTuning,
-    purpose: &'static str,
+    variant: Variant,
     seed: u32,
 }
 
@@ -308,6 +318,31 @@ impl NegationData<'_> {
         }
         Ok(batch)
     }
+
+    /// Short phrases and expressions without a negation about training scenes, with the vectors that
+    /// stock mini-clip has for them.
+    fn anchors(&self, rng: &mut ChaCha8Rng) -> Result<Anchors, TrainError> {
+        let mut texts = Vec::with_capacity(self.settings.anchors);
+        while texts.len() < self.settings.anchors {
+            let scene = self
+                .world
+                .train
+                .scene(rng.random_range(0..self.world.train.len()));
+            let phrases = match rng.random_bool(0.5) {
+                true => language::phrases(scene, rng),
+                false => language::referring_expressions(scene, rng),
+            };
+            let ordinary: Vec<_> = phrases.into_iter().filter(|p| !p.negated).collect();
+            texts.extend(ordinary.choose(rng).map(|phrase| phrase.text.clone()));
+        }
+        let mut ids = tokens(self.tokenizer, &texts)?;
+        cut_behind_texts(&mut ids, self.tokenizer.info().eos.id);
+        let targets = self.stock.project_texts(&ids)?.detach();
+        Ok(Anchors {
+            texts: ids,
+            targets,
+        })
+    }
 }
 
 /// Cuts rows behind the last end of text of all: the tower is causal and takes its vector from there,
@@ -324,16 +359,15 @@ fn cut_behind_texts(ids: &mut [Vec<u32>], eos: u32) {
 
 impl ContrastiveData for NegationData<'_> {
     fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
-        let mut rng = draw(self.purpose, (u64::from(self.seed) << 32) | step);
-        let all_denied = self.items.first().is_some_and(|item| item.denied.is_some());
+        let mut rng = draw(self.variant.name(), (u64::from(self.seed) << 32) | step);
         let places: Vec<Place> = Place::ALL
             .choose_multiple(&mut rng, self.settings.places)
             .copied()
             .collect();
         let mut drawn = Vec::with_capacity(self.settings.batch_size);
         while drawn.len() < self.settings.batch_size {
-            // Every caption of CoN-CLIP's and CLIP-bnl's loss has its hard negative.
-            let ordinary = !all_denied && rng.random_bool(self.settings.ordinary_share);
+            let ordinary = self.variant.has_ordinary_captions()
+                && rng.random_bool(self.settings.ordinary_share);
             let item = &self.items[rng.random_range(0..self.items.len())];
             let i = match ordinary {
                 true => rng.random_range(0..self.world.train.len()),
@@ -348,7 +382,9 @@ impl ContrastiveData for NegationData<'_> {
                 false => (i, item.text.clone(), item.denied.clone()),
             });
         }
-        self.batch_of(&self.train_pictures, &drawn)
+        let mut batch = self.batch_of(&self.train_pictures, &drawn)?;
+        batch.anchors = Some(self.anchors(&mut rng)?);
+        Ok(batch)
     }
 
     fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
@@ -498,10 +534,13 @@ fn fine_tune(
                     })
                     .collect(),
                 settings: tuning.clone(),
-                purpose: variant.name(),
+                stock: stock(shop)?,
+                variant,
                 seed,
             };
-            let task = ContrastiveTask::new(&store, &text, None, data)?.with_objective(objective);
+            let task = ContrastiveTask::new(&store, &text, None, data)?
+                .with_objective(objective)
+                .anchored(tuning.anchor_weight);
             train(&store, &task, &settings, &folder.join("training"))?;
             export_clip(
                 &store,

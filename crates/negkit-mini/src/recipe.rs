@@ -253,6 +253,9 @@ pub fn unet_trainings() -> [(TrainSettings, DiffusionSettings); 2] {
 
 /// The last training of the UNet, mostly on posed scenes.
 ///
+/// On these from the first step on, for 7,000 steps without the first two trainings, it painted 0.814 of
+/// the objects of validation prompts; after all three it paints 0.854.
+///
 /// Things that fill more of the picture are more of the loss, and of what is painted; and pictures
 /// of one caption that look much alike are learned sooner.
 pub fn unet_posed_training() -> (TrainSettings, DiffusionSettings) {
@@ -396,24 +399,38 @@ pub struct FineTuning {
     /// Places that the scenes of one step are drawn from: only among pictures of one place does it
     /// matter what a caption says is missing.
     pub places: usize,
+    /// Short ordinary phrases a step whose vectors are held where they were.
+    pub anchors: usize,
+    /// Weight of their drift in the loss.
+    pub anchor_weight: f64,
 }
 
 /// The fine-tuning of the text tower.
 ///
-/// On validation prompts, with the painter that learned from posed scenes, a learning rate of 5e-4 made
-/// 2.8 times stock's Neg Score, for 0.03 less of TIFA. With 1e-4 pictures of a few prompts stayed as
-/// they were. What is between was taken for the sake of TIFA.
+/// A contrastive loss sees only how near a text is to pictures; mini-clipseg reads the whole vector.
+/// With a learning rate of 3e-4 and without anchors its mean IoU of ordinary phrases went down by 0.1,
+/// that of negated expressions too, and TIFA by 0.02. With anchors a text tower learns "no" and nothing
+/// else, so that it may learn faster. On validation scenes, where stock has a Neg Score of 0.279, a TIFA
+/// score of 0.921, and mean IoUs of 0.701 for ordinary and 0.344 for negated phrases:
+///
+/// | learning rate | Neg Score | TIFA | ordinary | negated |
+/// |---|---|---|---|---|
+/// | 3e-4 | 0.626 | 0.918 | 0.702 | 0.313 |
+/// | 5e-4 | 0.700 | 0.923 | 0.702 | 0.322 |
+/// | 1e-3 | 0.727 | 0.922 | 0.702 | 0.338 |
 pub fn fine_tuning() -> (TrainSettings, FineTuning) {
     let settings = TrainSettings {
         weight_decay: 0.01,
         betas: (0.9, 0.999),
         parts: 16,
-        ..training(300, 3e-4, 30)
+        ..training(300, 1e-3, 30)
     };
     let tuning = FineTuning {
         batch_size: 256,
         ordinary_share: 0.5,
         places: 4,
+        anchors: 128,
+        anchor_weight: 30.,
     };
     (settings, tuning)
 }

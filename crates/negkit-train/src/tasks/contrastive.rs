@@ -67,6 +67,27 @@ pub enum Objective {
     Bidirectional(Bidirectional),
 }
 
+/// Texts whose vectors shall stay where they were before a fine-tuning: what is built on a text tower
+/// reads more of a vector than its angle to a picture's, which is all that a contrastive loss sees.
+#[derive(Debug, Clone)]
+pub struct Anchors {
+    /// `n` texts as token ids of one length.
+    pub texts: Vec<Vec<u32>>,
+    /// What the tower made of them before: `[n, projection]`, f32, not normalised, none of them zero.
+    pub targets: Tensor,
+}
+
+impl Anchors {
+    fn split(self, parts: usize) -> Result<Vec<Self>, TrainError> {
+        let targets = uneven_chunks(&self.targets, parts)?;
+        let texts = uneven_rows(self.texts, parts)?;
+        let both = texts.into_iter().zip(targets);
+        Ok(both
+            .map(|(texts, targets)| Self { texts, targets })
+            .collect())
+    }
+}
+
 /// Pictures with their texts.
 #[derive(Debug, Clone)]
 pub struct ContrastiveBatch {
@@ -81,6 +102,8 @@ pub struct ContrastiveBatch {
     /// as many of both. They are further wrong answers for every text, and have texts to find
     /// themselves.
     pub distractors: Option<Pictures>,
+    /// For [`ContrastiveTask::anchored`]; else they are not looked at.
+    pub anchors: Option<Anchors>,
 }
 
 impl ContrastiveBatch {
@@ -91,6 +114,7 @@ impl ContrastiveBatch {
             texts,
             hard_texts: Vec::new(),
             distractors: None,
+            anchors: None,
         }
     }
 }
@@ -133,6 +157,8 @@ pub struct ContrastiveModel {
     pub logit_scale: Tensor,
     /// What [`ContrastiveModel::loss`] is.
     pub objective: Objective,
+    /// Weight of the drift of [`ContrastiveBatch::anchors`] in the loss; `None` does not look at them.
+    pub anchor_weight: Option<f64>,
 }
 
 impl ContrastiveModel {
@@ -153,6 +179,7 @@ impl ContrastiveModel {
                 .transpose()?,
             logit_scale: params.get((), LOGIT_SCALE)?,
             objective: Objective::default(),
+            anchor_weight: None,
         };
         let ignored = Ignored {
             prefixes: match vision {
@@ -175,10 +202,25 @@ impl ContrastiveModel {
     /// # Errors
     /// When rows differ in length, or the device fails.
     pub fn embed_texts(&self, texts: &[Vec<u32>]) -> Result<Tensor, TrainError> {
-        match self.text.forward(texts)?.projected {
-            Some(projected) => Ok(l2_normalize(&projected)?),
-            None => Err(TrainError::Task("lost its text projection".to_owned())),
-        }
+        Ok(l2_normalize(&self.project_texts(texts)?)?)
+    }
+
+    /// Texts as vectors that are not normalised, `[n, projection]`.
+    ///
+    /// # Errors
+    /// When rows differ in length, or the device fails.
+    pub fn project_texts(&self, texts: &[Vec<u32>]) -> Result<Tensor, TrainError> {
+        let projected = self.text.forward(texts)?.projected;
+        projected.ok_or_else(|| TrainError::Task("lost its text projection".to_owned()))
+    }
+
+    /// Squared distance of every anchor from its target, over the target's squared length: `[n]`.
+    fn drift(&self, anchors: &Anchors) -> Result<Tensor, TrainError> {
+        let found = self.project_texts(&anchors.texts)?;
+        let targets = anchors.targets.to_device(found.device())?;
+        check_count("anchor targets", targets.dim(0)?, found.dim(0)?)?;
+        let squared = |tensor: Tensor| tensor.sqr()?.sum(D::Minus1);
+        Ok((squared((found - &targets)?)? / squared(targets)?)?)
     }
 
     /// Pictures as unit vectors, `[n, projection]`.
@@ -209,13 +251,18 @@ impl ContrastiveModel {
     /// the mean of three terms: pictures to texts, texts to pictures and distractors, distractors to
     /// texts.
     ///
+    /// With [`ContrastiveModel::anchor_weight`] it has that many times the mean of the anchors' drift
+    /// besides (a metric, too), which is the squared distance of a text's vector from its target over
+    /// the target's squared length.
+    ///
     /// # Errors
     /// When the numbers of pictures and texts do not fit, or the device fails.
     pub fn loss(&self, batch: &ContrastiveBatch) -> Result<StepLoss, TrainError> {
         self.loss_of(&self.embed(batch)?)
     }
 
-    /// Pictures, texts, then hard texts and distractors where there are any, as unit vectors.
+    /// Pictures, texts, then hard texts and distractors where there are any, as unit vectors; last the
+    /// anchors' drift where it counts.
     fn embed(&self, batch: &ContrastiveBatch) -> Result<Vec<Tensor>, TrainError> {
         let (count, hard) = (batch.texts.len(), batch.hard_texts.len());
         let pictures = self.embed_pictures(&batch.pictures)?;
@@ -231,10 +278,28 @@ impl ContrastiveModel {
             check_count("distractors", distractors.dim(0)?, count)?;
             embedded.push(distractors);
         }
+        if self.anchor_weight.is_some() {
+            let anchors = batch.anchors.as_ref().ok_or_else(|| {
+                TrainError::Task("is anchored and has a batch without anchors".to_owned())
+            })?;
+            embedded.push(self.drift(anchors)?);
+        }
         Ok(embedded)
     }
 
     fn loss_of(&self, embedded: &[Tensor]) -> Result<StepLoss, TrainError> {
+        let (Some(weight), Some((drift, embedded))) = (self.anchor_weight, embedded.split_last())
+        else {
+            return self.contrast(embedded);
+        };
+        let drift = drift.mean_all()?;
+        let StepLoss { loss, mut metrics } = self.contrast(embedded)?;
+        metrics.push(("drift", f64::from(drift.detach().to_scalar::<f32>()?)));
+        let loss = (loss + (drift * weight)?)?;
+        Ok(StepLoss { loss, metrics })
+    }
+
+    fn contrast(&self, embedded: &[Tensor]) -> Result<StepLoss, TrainError> {
         let (pictures, texts, hard, distractors) = match embedded {
             [pictures, texts] => (pictures, texts, None, None),
             [pictures, texts, hard] => (pictures, texts, Some(hard), None),
@@ -394,6 +459,15 @@ impl<D: ContrastiveData> ContrastiveTask<D> {
         self
     }
 
+    /// The same task, in which the texts of [`ContrastiveBatch::anchors`] are held where they were:
+    /// `weight` times their drift is added to the loss. Every batch of training has to have as many
+    /// anchors as [`crate::TrainSettings::parts`], or more; held-out batches need none.
+    #[must_use]
+    pub fn anchored(mut self, weight: f64) -> Self {
+        self.tracked.anchor_weight = Some(weight);
+        self
+    }
+
     /// The same task with another largest inverse temperature than CLIP's 100, or none.
     #[must_use]
     pub fn with_largest_scale(self, largest: Option<f64>) -> Self {
@@ -450,6 +524,8 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
             true => vec![Vec::new(); parts],
             false => uneven_rows(batch.hard_texts, parts)?,
         };
+        let anchors = batch.anchors.map(|anchors| anchors.split(parts));
+        let mut anchors = anchors.transpose()?.map(Vec::into_iter);
         let all = pictures.into_iter().zip(texts).zip(hard_texts);
         Ok(all
             .map(|((pictures, texts), hard_texts)| ContrastiveBatch {
@@ -457,6 +533,7 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
                 texts,
                 hard_texts,
                 distractors: distractors.as_mut().and_then(Iterator::next),
+                anchors: anchors.as_mut().and_then(Iterator::next),
             })
             .collect())
     }

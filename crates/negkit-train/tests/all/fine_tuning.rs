@@ -11,7 +11,7 @@ use negkit_nn::{Products, TensorSource};
 use negkit_text::ClipFiles;
 use negkit_text::tower::ClipTextConfig;
 use negkit_train::tasks::contrastive::{
-    ContrastiveBatch, ContrastiveData, ContrastiveTask, Pictures, frozen_in_fine_tuning,
+    Anchors, ContrastiveBatch, ContrastiveData, ContrastiveTask, Pictures, frozen_in_fine_tuning,
 };
 use negkit_train::{Decay, ParamStore, Task, TrainError, TrainSettings, train};
 
@@ -55,6 +55,41 @@ impl ContrastiveData for Steps {
 
     fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
         Ok(vec![self.batch(0)?])
+    }
+}
+
+/// The same steps with anchors: the texts of step 0, whose targets are `scale` times what the tower makes
+/// of them before the training.
+struct Anchored {
+    steps: Steps,
+    anchors: Anchors,
+}
+
+impl Anchored {
+    fn new(scale: f64) -> Self {
+        let steps = Steps::open(true);
+        let model = model();
+        let task = ContrastiveTask::new(&model.store, &model.text, None, Steps::open(true));
+        let texts = steps.batch(0).unwrap().texts;
+        let targets = task.unwrap().model().project_texts(&texts).unwrap();
+        let targets = (targets * scale).unwrap();
+        Self {
+            steps,
+            anchors: Anchors { texts, targets },
+        }
+    }
+}
+
+impl ContrastiveData for Anchored {
+    fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
+        Ok(ContrastiveBatch {
+            anchors: Some(self.anchors.clone()),
+            ..self.steps.batch(step)?
+        })
+    }
+
+    fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
+        self.steps.validation()
     }
 }
 
@@ -150,4 +185,67 @@ fn weights_after_twenty_steps_are_those_of_pytorch() {
             assert!(off < 1e-4, "{name} with {parts} parts: {off}");
         }
     }
+}
+
+#[test]
+fn anchors_count_by_how_far_they_are_from_their_targets() {
+    let model = model();
+    let loss_with = |scale: f64| {
+        let task =
+            ContrastiveTask::new(&model.store, &model.text, None, Anchored::new(scale)).unwrap();
+        let task = task.anchored(4.);
+        let computed = task.loss(task.batch(0).unwrap()).unwrap();
+        let drift = computed.metrics.iter().find(|(name, _)| *name == "drift");
+        let loss = f64::from(computed.loss.to_scalar::<f32>().unwrap());
+        (loss, drift.unwrap().1)
+    };
+    let plain = Steps::open(true).read("loss").get(0).unwrap();
+    let plain = f64::from(plain.to_scalar::<f32>().unwrap());
+    // From v to 2 v it is |v|, the half of the target's length.
+    for (scale, expected) in [(1., 0.), (2., 0.25)] {
+        let (loss, drift) = loss_with(scale);
+        assert!(
+            (drift - expected).abs() < 1e-6,
+            "{drift} from {scale} times"
+        );
+        assert!(
+            (loss - plain - 4. * expected).abs() < 1e-5,
+            "{loss}, plain {plain}"
+        );
+    }
+}
+
+#[test]
+fn anchored_texts_stay_where_they_were() {
+    let drift_after = |weight: f64, parts: usize| {
+        let work = tempfile::tempdir().unwrap();
+        let model = model();
+        let task = ContrastiveTask::new(&model.store, &model.text, None, Anchored::new(1.));
+        let task = task.unwrap().anchored(weight);
+        let settings = TrainSettings {
+            steps: STEPS as u64,
+            learning_rate: 1e-3,
+            parts,
+            ..TrainSettings::default()
+        };
+        train(&model.store, &task, &settings, work.path()).unwrap();
+        let Anchors { texts, targets } = &task.data().anchors;
+        relative(&task.model().project_texts(texts).unwrap(), targets)
+    };
+    let (free, held) = (drift_after(0., 1), drift_after(100., 1));
+    assert!(held < 0.3 * free, "{held} held, {free} free");
+    let in_parts = drift_after(100., 3);
+    assert!(
+        (in_parts / held - 1.).abs() < 1e-3,
+        "{in_parts} in parts, {held} in one"
+    );
+}
+
+#[test]
+fn a_batch_without_anchors_is_refused_where_they_count() {
+    let model = model();
+    let task = ContrastiveTask::new(&model.store, &model.text, None, Steps::open(true)).unwrap();
+    let task = task.anchored(1.);
+    let error = task.loss(task.batch(0).unwrap()).err().unwrap().to_string();
+    assert!(error.contains("a batch without anchors"), "{error}");
 }
