@@ -379,6 +379,15 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
         recipe::TEST.end - 1,
         about.data
     )?;
+    let tuning = card.settings(card.model.stage);
+    if let Some(anchors) = tuning.and_then(|settings| settings["tuning"]["anchors"].as_u64()) {
+        writeln!(
+            out,
+            "Not so in the papers: in every step the vectors of {anchors} short ordinary phrases \
+             (\"red chair\", \"the man with a hat\") are held where mini-clip has them, for \
+             mini-clipseg reads more of a vector than a contrastive loss sees.\n"
+        )?;
+    }
     let Some(captions) = card.captions else {
         return Ok(());
     };
