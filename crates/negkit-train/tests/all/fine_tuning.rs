@@ -217,7 +217,8 @@ fn anchors_count_by_how_far_they_are_from_their_targets() {
 
 #[test]
 fn anchored_texts_stay_where_they_were() {
-    let drift_after = |weight: f64, parts: usize| {
+    // Their drift after the training, and the losses of its first steps.
+    let train_with = |weight: f64, parts: usize| {
         let work = tempfile::tempdir().unwrap();
         let model = model();
         let task = ContrastiveTask::new(&model.store, &model.text, None, Anchored::new(1.));
@@ -230,15 +231,22 @@ fn anchored_texts_stay_where_they_were() {
         };
         train(&model.store, &task, &settings, work.path()).unwrap();
         let Anchors { texts, targets } = &task.data().anchors;
-        relative(&task.model().project_texts(texts).unwrap(), targets)
+        let drift = relative(&task.model().project_texts(texts).unwrap(), targets);
+        let log = std::fs::read_to_string(work.path().join("log.csv")).unwrap();
+        let rows = log.lines().skip(1).take(3);
+        let losses = rows.map(|row| row.split(',').nth(1).unwrap().parse::<f64>().unwrap());
+        (drift, losses.collect::<Vec<_>>())
     };
-    let (free, held) = (drift_after(0., 1), drift_after(100., 1));
+    let ((free, _), (held, losses)) = (train_with(0., 1), train_with(100., 1));
     assert!(held < 0.3 * free, "{held} held, {free} free");
-    let in_parts = drift_after(100., 3);
-    assert!(
-        (in_parts / held - 1.).abs() < 1e-3,
-        "{in_parts} in parts, {held} in one"
-    );
+    // Later steps differ by what AdamW makes of rounding: see `WITHOUT_GRADIENT`.
+    let (_, in_parts) = train_with(100., 3);
+    for (in_parts, whole) in in_parts.iter().zip(&losses) {
+        assert!(
+            (in_parts / whole - 1.).abs() < 1e-5,
+            "{in_parts} in parts, {whole} in one"
+        );
+    }
 }
 
 #[test]
