@@ -36,6 +36,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::MiniError;
+use crate::export::copy_tree;
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, SEED};
 use crate::stage::Workshop;
@@ -566,23 +567,15 @@ pub fn take_clip(shop: &Workshop, published: &Path) -> Result<(), MiniError> {
     let settings = json!({ "published": sha256 });
     for (stage, below) in [("tokenizer", ""), ("clip", "export")] {
         shop.stage(stage, &settings, &[], |folder| {
-            let to = folder.join(below);
-            std::fs::create_dir_all(&to).map_err(MiniError::io(&to, "create"))?;
-            let entries = std::fs::read_dir(published);
-            for entry in entries.map_err(MiniError::io(published, "list"))? {
-                let from = entry.map_err(MiniError::io(published, "list"))?.path();
-                let wanted = from.extension().is_some_and(|extension| {
-                    ["json", "txt", "safetensors"]
-                        .iter()
-                        .any(|known| extension == *known)
-                });
-                if let Some(name) = from.file_name().filter(|_| wanted) {
-                    let path = to.join(name);
-                    std::fs::copy(&from, &path).map_err(MiniError::io(&path, "write"))?;
-                }
-            }
-            Ok(())
+            copy_tree(published, &folder.join(below), &is_of_a_clip)
         })?;
     }
     Ok(())
+}
+
+/// Whether a file has weights, configuration or vocabulary.
+fn is_of_a_clip(name: &str) -> bool {
+    [".json", ".txt", ".safetensors"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
