@@ -20,7 +20,7 @@ use crate::detect::cell_labels;
 use crate::gallery::{Gallery, Normalisation, draw, draw_pictures};
 use crate::recipe::{self, SEED};
 use crate::stage::Workshop;
-use crate::train::{World, posed_pictures, trained};
+use crate::train::{World, posed_stage};
 
 /// What is done to pictures so that a model reads painted ones as it reads drawn ones: noise, blur,
 /// shifts of colour, and the way through the autoencoder with noise on the latents.
@@ -212,14 +212,14 @@ pub fn vqa(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "pictures": pictures,
         "questions": each,
     });
-    let posed = posed_pictures(shop)?;
-    let inputs = ["pictures", "posed-pictures", "tokenizer", "vae", "vqa"];
-    shop.stage("vqa-posed", &described, &inputs, |folder| {
-        let store = trained(&shop.path("vqa").join("export"))?;
-        let galleries = [&posed, &world.train];
-        train_vqa(shop, world, &galleries, (&store, &settings), folder)
-    })?;
-    Ok(())
+    let of_it = ("vqa", &["tokenizer", "vae"][..]);
+    posed_stage(
+        shop,
+        world,
+        of_it,
+        &described,
+        |galleries, store, folder| train_vqa(shop, world, galleries, (store, &settings), folder),
+    )
 }
 
 fn train_vqa(

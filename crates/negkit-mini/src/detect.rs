@@ -21,7 +21,7 @@ use crate::ask::Wear;
 use crate::gallery::{Gallery, Normalisation, draw, draw_pictures};
 use crate::recipe::{self, CELL, SEED, SIDE};
 use crate::stage::Workshop;
-use crate::train::{World, posed_pictures, trained};
+use crate::train::{World, posed_stage};
 
 /// Share of a cell that a thing has to cover to be its label: legs, stems and glasses never cover
 /// half of one.
@@ -196,14 +196,16 @@ pub fn detector(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "pictures": pictures,
         "share": SHARE,
     });
-    let posed = posed_pictures(shop)?;
-    let inputs = ["pictures", "posed-pictures", "vae", "detector"];
-    shop.stage("detector-posed", &described, &inputs, |folder| {
-        let store = trained(&shop.path("detector").join("export"))?;
-        let galleries = [&posed, &world.train];
-        train_detector(shop, world, &galleries, (&store, &settings), folder)
-    })?;
-    Ok(())
+    let of_it = ("detector", &["vae"][..]);
+    posed_stage(
+        shop,
+        world,
+        of_it,
+        &described,
+        |galleries, store, folder| {
+            train_detector(shop, world, galleries, (store, &settings), folder)
+        },
+    )
 }
 
 fn train_detector(

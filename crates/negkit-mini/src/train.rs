@@ -12,7 +12,7 @@ use negkit_train::tasks::grounding::CellLabels;
 use negkit_train::tasks::pictures::Pictures;
 use negkit_train::{ParamStore, TrainError, TrainedTokenizer, export_clip, train};
 use negkit_world::{Scene, language};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::MiniError;
 use crate::detect::cell_labels;
@@ -73,6 +73,24 @@ pub(crate) fn pictures_of(
         |folder: &Path| Gallery::open_with(draw, seeds.clone(), &folder.join("training.rgb"));
     let folder = shop.stage(stage, &settings, &[], |folder| open(folder).map(drop))?;
     open(&folder)
+}
+
+/// The stage `NAME-posed`: `learn` trains what the stage `name` exported further, in the folder it
+/// gets, every second batch from posed scenes. `inputs` are those of the stage `name` besides pictures.
+pub(crate) fn posed_stage(
+    shop: &Workshop,
+    world: &World,
+    (name, inputs): (&str, &[&str]),
+    described: &Value,
+    learn: impl FnOnce(&[&Gallery], &ParamStore, &Path) -> Result<(), MiniError>,
+) -> Result<(), MiniError> {
+    let posed = posed_pictures(shop)?;
+    let inputs = [&["pictures", "posed-pictures"], inputs, &[name]].concat();
+    shop.stage(&format!("{name}-posed"), described, &inputs, |folder| {
+        let store = trained(&shop.path(name).join("export"))?;
+        learn(&[&posed, &world.train], &store, folder)
+    })?;
+    Ok(())
 }
 
 /// Pictures of posed scenes: folder `posed-pictures`.
