@@ -3,10 +3,10 @@
 //! The exact product is the crate gemm's; see [`Products`] for the other. A transposed matrix is
 //! another pair of strides, so no caller ever transposes anything in memory.
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod amx;
 #[cfg(test)]
 mod tests;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
 
 use candle_core::{Result, bail};
 
@@ -14,7 +14,7 @@ use crate::Isa;
 
 /// Whether the processor has AMX in bf16 and the system lets the process use it.
 pub(crate) fn amx_available() -> bool {
-    amx::available()
+    tiles::amx_available()
 }
 
 /// How products of f32 matrices are computed on a CPU.
@@ -26,8 +26,8 @@ pub enum Products {
     /// In f32.
     #[default]
     Exact,
-    /// Factors rounded to bf16, sums in f32, where the processor has instructions for it (Intel
-    /// AMX); elsewhere exact. The relative error of a product is about 2e-3.
+    /// Factors rounded to bf16, sums in f32, where the processor has instructions for it (Intel AMX or
+    /// AVX-512 BF16); elsewhere exact. The relative error of a product is about 2e-3.
     Bf16,
 }
 
@@ -152,14 +152,18 @@ pub(crate) enum Output {
 impl Products {
     /// Whether products are rounded on this machine.
     pub fn rounded(self) -> bool {
-        self == Self::Bf16 && Isa::current() == Isa::AmxBf16
+        self == Self::Bf16 && Isa::current().multiplies_bf16() && tiles::available()
     }
 }
 
 /// Where there is no such processor.
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-mod amx {
+mod tiles {
     use super::{MatrixMut, Output, Part, Threads};
+
+    pub(super) fn amx_available() -> bool {
+        false
+    }
 
     pub(super) fn available() -> bool {
         false
@@ -214,7 +218,7 @@ pub(crate) fn multiply(
     if products.rounded() {
         let (steps, columns) = ([a.columns], [b.columns]);
         let (a, b) = ([Part::from(a)], [Part::from(b.t())]);
-        amx::multiply(&a, &b, &steps, &columns, out, output, threads);
+        tiles::multiply(&a, &b, &steps, &columns, out, output, threads);
     } else {
         exact(a, b, out, output, threads);
     }
@@ -329,13 +333,13 @@ pub(crate) fn multiply_parts(
                 let mut parts = parts.iter().zip(columns);
                 parts.all(|(part, columns)| part.has(*columns, *steps))
             });
-    if !fits || !amx_available() {
+    if !fits || !tiles::available() {
         bail!(
             "cannot multiply parts of {steps:?} steps into {} x {columns:?}",
             out.rows
         )
     }
-    amx::multiply(a, b, steps, columns, out, Output::Set, Threads::All);
+    tiles::multiply(a, b, steps, columns, out, Output::Set, Threads::All);
     Ok(())
 }
 

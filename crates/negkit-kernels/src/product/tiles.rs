@@ -1,8 +1,9 @@
-//! Products of bf16 factors with f32 sums, on Intel's AMX tiles.
+//! Products of bf16 factors with f32 sums, tile by tile.
 //!
 //! A tile of the left factor holds 16 lines of 32 steps, `[line][step]`; one of the right factor holds
-//! 32 steps of 16 lines, `[pair of steps][line][2]`; `tdpbf16ps` adds their product to a tile of
-//! 16 x 16 f32. Both are filled from f32 in whatever layout: the two forms differ by a transposition
+//! 32 steps of 16 lines, `[pair of steps][line][2]`; `tdpbf16ps` (Intel's AMX) adds their product to a
+//! tile of 16 x 16 f32. A row of the right tile is also what `vdpbf16ps` (AVX-512 BF16) multiplies by a
+//! pair of the left one, so that processors without AMX take the same tiles. Both are filled from f32 in whatever layout: the two forms differ by a transposition
 //! of 16 x 16 pairs, so that lines that follow each other in memory cost as little as steps that do.
 //!
 //! The right factor is packed first, as many steps at a time as stay in the cache; then every panel of
@@ -15,6 +16,8 @@
               pointers"
 )]
 
+mod pairs;
+
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::Cell;
@@ -22,8 +25,14 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::{MatrixMut, Output, Part, PartLayout, Threads};
+use crate::Isa;
 use crate::amx::Tiles;
-pub(super) use crate::amx::available;
+pub(super) use crate::amx::available as amx_available;
+
+/// Whether this machine has the instructions for it.
+pub(super) fn available() -> bool {
+    Isa::best().multiplies_bf16()
+}
 
 /// Lines of a tile.
 const LINES: usize = 16;
@@ -161,7 +170,7 @@ impl Product<'_> {
         let count = count.min(self.rows - first);
         let mut left = Buffer::take(2 * steps.len());
         let left = &mut left.tiles[..2 * steps.len()];
-        let tiles = Tiles::configure();
+        let multiplier = Multiplier::new();
         for row in (0..count).step_by(PANEL) {
             let lines = Range {
                 part: 0,
@@ -180,7 +189,7 @@ impl Product<'_> {
                     columns: panel.count,
                     stride: self.row_stride,
                 };
-                tiles.multiply_block(left, right, block, add);
+                multiplier.multiply_block(left, right, block, add);
             }
         }
     }
@@ -194,7 +203,22 @@ struct Block<'a> {
     stride: usize,
 }
 
-impl Tiles {
+/// Who multiplies tiles.
+enum Multiplier {
+    Amx(Tiles),
+    /// `vdpbf16ps`.
+    Pairs,
+}
+
+impl Multiplier {
+    /// The best of what the process may use; [`available`] must be true.
+    fn new() -> Self {
+        match Isa::current() {
+            Isa::AmxBf16 => Self::Amx(Tiles::configure()),
+            _ => Self::Pairs,
+        }
+    }
+
     /// The product of two packed panels of the same length, set to `block` or added to it.
     fn multiply_block(&self, left: &[Tile], right: &[Tile], block: Block, add: bool) {
         let Block {
@@ -221,7 +245,25 @@ impl Tiles {
         }
     }
 
-    /// [`Tiles::multiply`] for one or two whole tiles in both directions.
+    /// [`Multiplier::multiply_block`] for one or two whole tiles in both directions.
+    fn multiply_whole(
+        &self,
+        left: &[Tile],
+        right: &[Tile],
+        values: &mut [f32],
+        stride: usize,
+        sizes: [usize; 2],
+        add: bool,
+    ) {
+        match self {
+            Self::Amx(tiles) => tiles.multiply_whole(left, right, values, stride, sizes, add),
+            Self::Pairs => pairs::multiply(left, right, values, stride, sizes, add),
+        }
+    }
+}
+
+impl Tiles {
+    /// See [`Multiplier::multiply_whole`].
     fn multiply_whole(
         &self,
         left: &[Tile],
