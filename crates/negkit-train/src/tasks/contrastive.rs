@@ -16,6 +16,8 @@ use negkit_text::tower::{ClipTextConfig, ClipTextTower};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::detector::share;
+use super::grounding::{self, CellLabels, Grounding, GroundingSettings, unknown_cells};
 use super::split::{uneven_chunks, uneven_rows};
 use crate::{JointLoss, ParamStore, StepLoss, Task, TrainError};
 
@@ -104,6 +106,9 @@ pub struct ContrastiveBatch {
     pub distractors: Option<Pictures>,
     /// For [`ContrastiveTask::anchored`]; else they are not looked at.
     pub anchors: Option<Anchors>,
+    /// What stands in the cells of the pictures, for [`ContrastiveTask::grounded`]; else it is not
+    /// looked at.
+    pub cells: Option<CellLabels>,
 }
 
 impl ContrastiveBatch {
@@ -115,6 +120,7 @@ impl ContrastiveBatch {
             hard_texts: Vec::new(),
             distractors: None,
             anchors: None,
+            cells: None,
         }
     }
 }
@@ -159,6 +165,8 @@ pub struct ContrastiveModel {
     pub objective: Objective,
     /// Weight of the drift of [`ContrastiveBatch::anchors`] in the loss; `None` does not look at them.
     pub anchor_weight: Option<f64>,
+    /// Names what stands below the vision tower's patches.
+    grounding: Option<Grounding>,
 }
 
 impl ContrastiveModel {
@@ -180,10 +188,11 @@ impl ContrastiveModel {
             logit_scale: params.get((), LOGIT_SCALE)?,
             objective: Objective::default(),
             anchor_weight: None,
+            grounding: None,
         };
         let ignored = Ignored {
             prefixes: match vision {
-                Some(_) => &[],
+                Some(_) => &[grounding::PREFIX],
                 None => &["vision_model.", "visual_projection."],
             },
             buffers: &["position_ids"],
@@ -228,11 +237,22 @@ impl ContrastiveModel {
     /// # Errors
     /// When there are pixels and no vision tower, or the device fails.
     pub fn embed_pictures(&self, pictures: &Pictures) -> Result<Tensor, TrainError> {
+        Ok(self.see(pictures)?.0)
+    }
+
+    /// Pictures as unit vectors; where there is somebody to name what their patches show, these as maps
+    /// `[n, hidden, side, side]`, before the last layer.
+    fn see(&self, pictures: &Pictures) -> Result<(Tensor, Option<Tensor>), TrainError> {
         let device = self.logit_scale.device();
-        let embeds = match (pictures, &self.vision) {
-            (Pictures::Embeddings(embeds), _) => embeds.to_device(device)?,
+        let (embeds, patches) = match (pictures, &self.vision) {
+            (Pictures::Embeddings(embeds), _) => (embeds.to_device(device)?, None),
             (Pictures::Pixels(pixels), Some(vision)) => {
-                vision.forward(&pixels.to_device(device)?)?.image_embeds
+                let seen = vision.forward(&pixels.to_device(device)?)?;
+                let patches = match self.grounding {
+                    Some(_) => Some(patch_map(&seen.hidden_states)?),
+                    None => None,
+                };
+                (seen.image_embeds, patches)
             }
             (Pictures::Pixels(_), None) => {
                 return Err(TrainError::Task(
@@ -240,7 +260,7 @@ impl ContrastiveModel {
                 ));
             }
         };
-        Ok(l2_normalize(&embeds)?)
+        Ok((l2_normalize(&embeds)?, patches))
     }
 
     /// The loss of a batch with its metrics: `accuracy`, the share of pictures whose own text is
@@ -253,7 +273,8 @@ impl ContrastiveModel {
     ///
     /// With [`ContrastiveModel::anchor_weight`] it has that many times the mean of the anchors' drift
     /// besides (a metric, too), which is the squared distance of a text's vector from its target over
-    /// the target's squared length.
+    /// the target's squared length. What [`ContrastiveTask::grounded`] adds is the metric `cells`,
+    /// not weighted.
     ///
     /// # Errors
     /// When the numbers of pictures and texts do not fit, or the device fails.
@@ -261,11 +282,11 @@ impl ContrastiveModel {
         self.loss_of(&self.embed(batch)?)
     }
 
-    /// Pictures, texts, then hard texts and distractors where there are any, as unit vectors; last the
-    /// anchors' drift where it counts.
+    /// Pictures, texts, then hard texts and distractors where there are any, as unit vectors; last what
+    /// [`ContrastiveModel::besides`] lists, a number for each anchor or picture.
     fn embed(&self, batch: &ContrastiveBatch) -> Result<Vec<Tensor>, TrainError> {
         let (count, hard) = (batch.texts.len(), batch.hard_texts.len());
-        let pictures = self.embed_pictures(&batch.pictures)?;
+        let (pictures, patches) = self.see(&batch.pictures)?;
         check_count("pictures", pictures.dim(0)?, count)?;
         let all_texts = self.embed_texts(&[&batch.texts[..], &batch.hard_texts].concat())?;
         let mut embedded = vec![pictures, all_texts.narrow(0, 0, count)?];
@@ -284,18 +305,34 @@ impl ContrastiveModel {
             })?;
             embedded.push(self.drift(anchors)?);
         }
+        if let Some(head) = &self.grounding {
+            let patches = patches.as_ref().ok_or_else(unknown_cells)?;
+            let cells = batch.cells.as_ref().ok_or_else(unknown_cells)?;
+            let loss = head.score(patches, cells)?.loss;
+            embedded.push(loss.reshape(1)?.broadcast_as(count)?.contiguous()?);
+        }
         Ok(embedded)
     }
 
+    /// Metric and weight of what is added to the contrast, in the order of [`ContrastiveModel::embed`].
+    fn besides(&self) -> Vec<(&'static str, f64)> {
+        let drift = self.anchor_weight.map(|weight| ("drift", weight));
+        let cells = self.grounding.as_ref().map(|head| ("cells", head.weight()));
+        drift.into_iter().chain(cells).collect()
+    }
+
     fn loss_of(&self, embedded: &[Tensor]) -> Result<StepLoss, TrainError> {
-        let (Some(weight), Some((drift, embedded))) = (self.anchor_weight, embedded.split_last())
-        else {
-            return self.contrast(embedded);
-        };
-        let drift = drift.mean_all()?;
-        let StepLoss { loss, mut metrics } = self.contrast(embedded)?;
-        metrics.push(("drift", f64::from(drift.detach().to_scalar::<f32>()?)));
-        let loss = (loss + (drift * weight)?)?;
+        let besides = self.besides();
+        let (vectors, others) = embedded.split_at(embedded.len().saturating_sub(besides.len()));
+        let StepLoss {
+            mut loss,
+            mut metrics,
+        } = self.contrast(vectors)?;
+        for ((name, weight), values) in besides.into_iter().zip(others) {
+            let mean = values.mean_all()?;
+            metrics.push((name, f64::from(mean.detach().to_scalar::<f32>()?)));
+            loss = (loss + (mean * weight)?)?;
+        }
         Ok(StepLoss { loss, metrics })
     }
 
@@ -339,6 +376,17 @@ impl ContrastiveModel {
             metrics: vec![("accuracy", accuracy), ("scale", scale)],
         })
     }
+}
+
+/// Patches before the last layer as a map `[n, hidden, side, side]`: what the class token gathers from,
+/// and below what CLIPSeg reads. `hidden_states` as in [`negkit_clip::VisionTowerOutput`].
+fn patch_map(hidden_states: &[Tensor]) -> Result<Tensor, TrainError> {
+    let index = hidden_states.len().saturating_sub(2);
+    let states = hidden_states.get(index).ok_or_else(unknown_cells)?;
+    let (n, tokens, hidden) = states.dims3()?;
+    let side = (tokens - 1).isqrt();
+    let patches = states.narrow(1, 1, tokens - 1)?.transpose(1, 2)?;
+    Ok(patches.reshape((n, hidden, side, side))?)
 }
 
 /// A batch as unit vectors `[.., projection]`.
@@ -468,6 +516,32 @@ impl<D: ContrastiveData> ContrastiveTask<D> {
         self
     }
 
+    /// The same task, in which the vision tower's patches learn to tell what stands below them, from
+    /// [`ContrastiveBatch::cells`]: the cross-entropy of a linear layer on them is added to the loss. Of
+    /// pairs alone a small tower on few pictures learns what fills a picture long before it learns
+    /// spectacles. The layer is no part of what [`export_clip`](crate::export_clip) writes.
+    ///
+    /// # Errors
+    /// When there is no vision tower, its patches do not fit [`GroundingSettings::grid`], or the store has
+    /// a head of another size.
+    pub fn grounded(
+        mut self,
+        store: &ParamStore,
+        settings: GroundingSettings,
+    ) -> Result<Self, TrainError> {
+        let vision = self.tracked.vision.as_ref().map(ClipVisionTower::config);
+        let vision = vision.ok_or_else(|| {
+            TrainError::Task(
+                "has no vision tower whose patches could tell what stands there".into(),
+            )
+        })?;
+        let side = vision.image_size / vision.patch_size.max(1);
+        let head = Grounding::new(store, (vision.hidden_size, side), settings)?.normalised();
+        self.model.grounding = Some(head.clone());
+        self.tracked.grounding = Some(head);
+        Ok(self)
+    }
+
     /// The same task with another largest inverse temperature than CLIP's 100, or none.
     #[must_use]
     pub fn with_largest_scale(self, largest: Option<f64>) -> Self {
@@ -526,6 +600,9 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
         };
         let anchors = batch.anchors.map(|anchors| anchors.split(parts));
         let mut anchors = anchors.transpose()?.map(Vec::into_iter);
+        let count = texts.iter().map(Vec::len).sum();
+        let cells = batch.cells.map(|cells| cells.split_unevenly(count, parts));
+        let mut cells = cells.transpose()?.map(Vec::into_iter);
         let all = pictures.into_iter().zip(texts).zip(hard_texts);
         Ok(all
             .map(|((pictures, texts), hard_texts)| ContrastiveBatch {
@@ -534,6 +611,7 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
                 hard_texts,
                 distractors: distractors.as_mut().and_then(Iterator::next),
                 anchors: anchors.as_mut().and_then(Iterator::next),
+                cells: cells.as_mut().and_then(Iterator::next),
             })
             .collect())
     }
@@ -547,18 +625,33 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
         self.tracked.loss(&batch)
     }
 
-    /// `loss` and `accuracy`, means over the validation batches, then the data's own scores.
+    /// `loss` and `accuracy`, means over the validation batches; where the task is grounded, `things`: the
+    /// share of cells with a thing whose kind is right; then the data's own scores.
     fn validate(&self) -> Result<Vec<(&'static str, f64)>, TrainError> {
         self.clamp_scale()?;
         let batches = self.data.validation()?;
         let (mut loss, mut accuracy) = (0., 0.);
+        let (mut right, mut things) = (0, 0);
         for batch in &batches {
             let computed = self.model.loss(batch)?;
             loss += f64::from(computed.loss.to_scalar::<f32>()?);
             accuracy += computed.metrics[0].1;
+            if let (Some(head), Some(cells)) = (&self.model.grounding, &batch.cells) {
+                let patches = self
+                    .model
+                    .see(&batch.pictures)?
+                    .1
+                    .ok_or_else(unknown_cells)?;
+                let named = head.score(&patches, cells)?;
+                right += named.right_things;
+                things += named.things;
+            }
         }
         let count = batches.len() as f64;
         let mut scores = vec![("loss", loss / count), ("accuracy", accuracy / count)];
+        if self.model.grounding.is_some() {
+            scores.push(("things", share(right, things)));
+        }
         scores.extend(self.data.scores(&self.model)?);
         Ok(scores)
     }

@@ -1,4 +1,5 @@
-//! A second task of an autoencoder or a UNet in training: what stands where in the picture.
+//! A second task of an autoencoder, a UNet or a vision tower in training: what stands where in the
+//! picture.
 //!
 //! A UNet learns colours and places long before the shapes that nouns stand for: of the squared error
 //! of a prediction, a chair that became a box is a small part. Whoever has to name what stands in every
@@ -18,10 +19,11 @@ use negkit_vqa::detector::DetectorLogits;
 use serde::Serialize;
 
 use super::detector::{Scores, label_scores};
+use super::split::uneven_rows;
 use crate::{Init, ParamStore, TrainError};
 
 /// What the names of the head's parameters begin with.
-const PREFIX: &str = "grounding.";
+pub(super) const PREFIX: &str = "grounding.";
 
 /// Whether a parameter is the model's own, and so to be published, and not the head's.
 pub(super) fn is_of_the_model(name: &str) -> bool {
@@ -73,6 +75,17 @@ impl CellLabels {
             all.colours.extend(part.colours);
             all
         })
+    }
+
+    /// The labels of `parts` parts of `pictures` pictures, in order, as
+    /// [`uneven_rows`](super::split::uneven_rows) makes them.
+    pub(super) fn split_unevenly(
+        self,
+        pictures: usize,
+        parts: usize,
+    ) -> Result<Vec<Self>, TrainError> {
+        let parts = uneven_rows(self.split(pictures), parts)?;
+        Ok(parts.into_iter().map(Self::joined).collect())
     }
 
     /// The labels of `parts` equal parts of the pictures, in order.

@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use negkit_checkpoint::Checkpoint;
 use negkit_clip::{Clip, ClipVisionConfig};
 use negkit_image::PicturePreprocessor;
-use negkit_nn::Compute;
+use negkit_nn::{Compute, Products, TensorSource};
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_text::tower::ClipTextConfig;
 use negkit_text::{ClipTextEncoder, TextEncoder};
@@ -16,6 +16,7 @@ use negkit_train::tasks::contrastive::{
     ContrastiveBatch, ContrastiveData, ContrastiveModel, ContrastiveTask, Pictures,
     frozen_in_fine_tuning,
 };
+use negkit_train::tasks::grounding::{CellLabels, GroundingSettings};
 use negkit_train::{
     ParamStore, TrainError, TrainSettings, TrainedTokenizer, export_clip,
     export_projected_text_encoder, export_text_encoder, train,
@@ -229,6 +230,137 @@ impl ContrastiveData for Embedded {
     fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
         Ok(vec![self.batch(0)?])
     }
+}
+
+/// Walls of four stripes, each half as wide as a patch and of another colour.
+struct Stripes {
+    tokenizer: ClipTokenizer,
+    /// Whether batches say which stripe is where.
+    labelled: bool,
+}
+
+impl Stripes {
+    const GRID: usize = 4;
+
+    fn colour(wall: usize, stripe: usize) -> usize {
+        (wall + stripe * stripe) % COLOURS.len()
+    }
+}
+
+impl ContrastiveData for Stripes {
+    fn batch(&self, step: u64) -> Result<ContrastiveBatch, TrainError> {
+        let pictures: Vec<RgbImage> = (0..COLOURS.len())
+            .map(|wall| {
+                RgbImage::from_fn(16, 16, |x, _| {
+                    Rgb(COLOURS[Self::colour(wall, x as usize / Self::GRID)].1)
+                })
+            })
+            .collect();
+        let pixels = PicturePreprocessor::clip(16)
+            .apply_batch(pictures.iter())
+            .map_err(TrainError::other)?;
+        let shape = pixels.dim();
+        let pixels = Tensor::from_vec(pixels.into_raw_vec_and_offset().0, shape, &Device::Cpu)?;
+        let cells = (0..COLOURS.len() * Self::GRID * Self::GRID)
+            .map(|cell| Self::colour(cell / (Self::GRID * Self::GRID), cell % Self::GRID));
+        let kinds: Vec<u32> = cells.map(|colour| 1 + colour as u32).collect();
+        let walls = Walls {
+            tokenizer: self.tokenizer.clone(),
+            with_hard_texts: false,
+        };
+        Ok(ContrastiveBatch {
+            pictures: Pictures::Pixels(pixels),
+            cells: self.labelled.then(|| CellLabels {
+                colours: vec![0; kinds.len()],
+                kinds,
+            }),
+            ..walls.batch(step)?
+        })
+    }
+
+    fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
+        Ok(vec![self.batch(0)?])
+    }
+}
+
+#[test]
+fn patches_learn_what_stands_below_them() {
+    let work = tempfile::tempdir().unwrap();
+    let path = |name: &str| work.path().join(name);
+    let tokenizer_folder = path("tokenizer");
+    let tokenizer = tokenizer(&tokenizer_folder);
+    let (text, vision) = (text_config(&tokenizer), vision_config());
+    let grounding = GroundingSettings {
+        weight: 1.,
+        noise: 0.,
+        grid: Stripes::GRID,
+        kinds: COLOURS.len(),
+        colours: 1,
+    };
+    let task = |store: &ParamStore, labelled| {
+        let stripes = Stripes {
+            tokenizer: tokenizer.clone(),
+            labelled,
+        };
+        ContrastiveTask::new(store, &text, Some(&vision), stripes)
+            .unwrap()
+            .grounded(store, grounding.clone())
+    };
+    let learn = |parts: usize, steps: u64, folder: &str| {
+        let store = ParamStore::random(1, &Device::Cpu).with_products(Products::Exact);
+        let settings = TrainSettings {
+            parts,
+            ..settings(steps)
+        };
+        let task = task(&store, true).unwrap();
+        (
+            train(&store, &task, &settings, &path(folder)).unwrap(),
+            store,
+        )
+    };
+    let (whole, store) = learn(1, 100, "whole");
+    let metric = |summary: &negkit_train::Summary, wanted: &str| {
+        let mut metrics = summary.metrics.iter();
+        metrics.find(|(name, _)| name == wanted).unwrap().1
+    };
+    assert_eq!(metric(&whole, "things"), 1., "{whole:?}");
+    assert_eq!(metric(&whole, "accuracy"), 1., "{whole:?}");
+
+    // Parts of one and of two pictures come to the same step as the whole.
+    let losses =
+        [learn(1, 3, "one"), learn(4, 3, "four")].map(|(summary, _)| summary.best.unwrap());
+    assert!((losses[0] - losses[1]).abs() < 1e-4, "{losses:?}");
+
+    // What names the cells is not published, and goes on from a store that has it.
+    export_clip(&store, &text, &vision, &tokenizer_folder, &path("clip")).unwrap();
+    let published = Checkpoint::open(path("clip")).unwrap();
+    assert!(
+        published
+            .names()
+            .iter()
+            .all(|name| !name.contains("grounding"))
+    );
+    Clip::load(path("clip"), &Compute::cpu()).unwrap();
+    task(&store, true).unwrap();
+
+    let store = ParamStore::random(1, &Device::Cpu);
+    let error = train(
+        &store,
+        &task(&store, false).unwrap(),
+        &settings(1),
+        &path("none"),
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("what stands where"), "{error}");
+    let stripes = Stripes {
+        tokenizer: tokenizer.clone(),
+        labelled: true,
+    };
+    let blind = ContrastiveTask::new(&store, &text, None, stripes).unwrap();
+    let Err(error) = blind.grounded(&store, grounding.clone()) else {
+        panic!("it has no vision tower")
+    };
+    assert!(error.to_string().contains("no vision tower"), "{error}");
 }
 
 #[test]
