@@ -191,6 +191,16 @@ struct RecipeArgs {
     /// How products are computed [default: f32].
     #[arg(long, value_enum)]
     precision: Option<PrecisionArg>,
+    /// Ordinary texts a step whose vectors are held where the published encoder has them, which the paper
+    /// does not do; 0 for none [default: 0].
+    #[arg(long)]
+    anchors: Option<usize>,
+    /// Weight of their drift in the loss [default: 30].
+    #[arg(long)]
+    anchor_weight: Option<f64>,
+    /// A file of those texts, one a line [default: the ordinary captions].
+    #[arg(long, value_name = "FILE")]
+    anchor_texts: Option<PathBuf>,
     /// Method bnl: by how much a text's own picture shall be nearer than any other [default: 0.2].
     #[arg(long)]
     bnl_margin: Option<f64>,
@@ -303,7 +313,11 @@ impl RecipeArgs {
         take(&mut s.checkpoint_every, self.checkpoint_every);
         take(&mut s.keep, self.keep);
         take(&mut s.precision, self.precision);
+        take(&mut s.anchors, self.anchors);
+        take(&mut s.anchor_weight, self.anchor_weight);
         take(&mut s.bidirectional.margin, self.bnl_margin);
+        let anchor_texts = self.anchor_texts.clone();
+        s.anchor_texts = anchor_texts.or(s.anchor_texts);
         s.max_steps = self.max_steps.or(s.max_steps);
         s.clip_norm = self.clip_norm.or(s.clip_norm);
         s.ema = self.ema.or(s.ema);

@@ -7,7 +7,7 @@ use negkit_clip::{ClipVisionConfig, ClipVisionTower};
 use negkit_nn::Params;
 use negkit_text::tower::ClipTextConfig;
 use negkit_train::tasks::contrastive::{
-    ContrastiveBatch, ContrastiveData, ContrastiveTask, Pictures, frozen_in_fine_tuning,
+    Anchors, ContrastiveBatch, ContrastiveData, ContrastiveTask, Pictures, frozen_in_fine_tuning,
 };
 use negkit_train::{ParamStore, TrainError, rehearse};
 use rand_chacha::rand_core::RngCore;
@@ -65,6 +65,7 @@ impl Cost {
 /// Random texts of one length with random features.
 struct RandomPairs {
     count: usize,
+    anchors: usize,
     tokens: usize,
     text: ClipTextConfig,
 }
@@ -81,7 +82,17 @@ impl ContrastiveData for RandomPairs {
         let texts = (0..self.count).map(|_| row(&mut rng)).collect();
         let shape = (self.count, self.text.projection_dim);
         let pictures = Tensor::randn(0f32, 1., shape, &Device::Cpu)?;
-        Ok(ContrastiveBatch::new(Pictures::Embeddings(pictures), texts))
+        let anchors = match self.anchors {
+            0 => None,
+            count => Some(Anchors {
+                texts: (0..count).map(|_| row(&mut rng)).collect(),
+                targets: Tensor::ones((count, shape.1), DType::F32, &Device::Cpu)?,
+            }),
+        };
+        Ok(ContrastiveBatch {
+            anchors,
+            ..ContrastiveBatch::new(Pictures::Embeddings(pictures), texts)
+        })
     }
 
     fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
@@ -117,10 +128,14 @@ pub fn measure_cost(options: &CostOptions) -> Result<Cost, FineTuneError> {
     store.freeze(frozen_in_fine_tuning);
     let data = RandomPairs {
         count: settings.batch_size,
+        anchors: settings.anchors,
         tokens: *tokens,
         text: text.clone(),
     };
-    let task = ContrastiveTask::new(&store, text, None, data)?;
+    let mut task = ContrastiveTask::new(&store, text, None, data)?;
+    if settings.anchors > 0 {
+        task = task.anchored(settings.anchor_weight);
+    }
     let training = settings.training(settings.batch_size);
     let seconds = rehearse(&store, &task, &training, options.steps.max(1))?;
     Ok(Cost {

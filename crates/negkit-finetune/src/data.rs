@@ -1,5 +1,6 @@
 //! Batches of captions with the features of their pictures.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use negkit_text::tokenizer::ClipTokenizer;
@@ -7,6 +8,7 @@ use negkit_train::TrainError;
 use negkit_train::tasks::contrastive::{ContrastiveBatch, ContrastiveData, Pictures};
 use serde_json::{Value, json};
 
+use crate::anchors::AnchorTexts;
 use crate::captions::{CaptionSet, Item};
 use crate::features::Features;
 use crate::order::{draw, permutation, unit};
@@ -26,6 +28,8 @@ pub(crate) struct CaptionData {
     /// Hash of the picture tower.
     pub(crate) encoder: String,
     pub(crate) split: Halves,
+    /// Texts to hold where they are.
+    pub(crate) anchors: Option<AnchorTexts>,
     /// The order of an epoch, which is wanted for all of its batches.
     pub(crate) order: Mutex<Option<(u64, Vec<u32>)>>,
 }
@@ -34,6 +38,19 @@ pub(crate) struct CaptionData {
 pub(crate) struct Halves {
     pub(crate) train: Vec<u32>,
     pub(crate) held_out: Vec<u32>,
+}
+
+impl Halves {
+    /// The different ordinary captions of those to train on, in their order.
+    pub(crate) fn ordinary_texts(&self, captions: &CaptionSet) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let items = self.train.iter().map(|i| &captions.items[*i as usize]);
+        let texts = items.map(|item| item.ordinary.trim());
+        texts
+            .filter(|text| !text.is_empty() && seen.insert(*text))
+            .map(str::to_owned)
+            .collect()
+    }
 }
 
 /// Splits the captions, a share of `settings.validation_share` rounded down to validate by.
@@ -148,7 +165,12 @@ impl ContrastiveData for CaptionData {
                 (item, text.as_str())
             })
             .collect();
-        self.pairs(&items)
+        let mut batch = self.pairs(&items)?;
+        let anchors = self.anchors.as_ref();
+        batch.anchors = anchors
+            .map(|anchors| anchors.of_step(step, |texts| self.tokens(texts)))
+            .transpose()?;
+        Ok(batch)
     }
 
     fn validation(&self) -> Result<Vec<ContrastiveBatch>, TrainError> {
@@ -172,9 +194,11 @@ impl ContrastiveData for CaptionData {
             validation_share,
             largest_scale,
             precision,
+            anchors,
+            anchor_weight,
             ..
         } = &self.settings;
-        json!({
+        let mut recipe = json!({
             "method": method,
             "objective": self.settings.objective(),
             "seed": seed,
@@ -189,6 +213,14 @@ impl ContrastiveData for CaptionData {
             "held_out": self.split.held_out.len(),
             "picture_tower": self.encoder,
             "tokenizer": self.tokenizer.info().fingerprint,
-        })
+        });
+        if let Some(texts) = &self.anchors {
+            recipe["anchors"] = json!({
+                "count": anchors,
+                "weight": anchor_weight,
+                "texts": texts.digest(),
+            });
+        }
+        recipe
     }
 }

@@ -19,6 +19,7 @@
 //! that over the whole batch ([`TrainSettings::recompute`](negkit_train::TrainSettings::recompute)).
 #![deny(missing_docs)]
 
+mod anchors;
 mod captions;
 mod cost;
 mod data;

@@ -10,12 +10,15 @@ use negkit_nn::Compute;
 use negkit_text::ClipFiles;
 use negkit_text::tokenizer::ClipTokenizer;
 use negkit_text::tower::ClipTextConfig;
-use negkit_train::tasks::contrastive::{ContrastiveTask, Objective, frozen_in_fine_tuning};
+use negkit_train::tasks::contrastive::{
+    ContrastiveModel, ContrastiveTask, Objective, frozen_in_fine_tuning,
+};
 use negkit_train::{
     ParamStore, TrainError, TrainedTokenizer, export_clip_as, export_openai, train,
 };
 use serde::Serialize;
 
+use crate::anchors::{AnchorTexts, read_texts};
 use crate::captions::{CaptionSet, Wanted};
 use crate::data::{CaptionData, split};
 use crate::features::FeatureCache;
@@ -143,9 +146,24 @@ pub fn fine_tune(job: &Job) -> Result<Outcome, FineTuneError> {
         // CLIP-bnl's loss has no temperature.
         store.freeze(|name| name == "logit_scale");
     }
+    let split = split(&captions, settings)?;
+    let anchors = match settings.anchors {
+        0 => None,
+        count => {
+            let texts = match &settings.anchor_texts {
+                Some(path) => read_texts(path)?,
+                None => split.ordinary_texts(&captions),
+            };
+            // Of its own tensors, for those of `store` change.
+            let stock = ParamStore::from_tensors(files.tensors().clone(), &job.device)?;
+            let stock = ContrastiveModel::load(&stock.detached_params(), &text, None)?;
+            Some(AnchorTexts::new(stock, texts, (count, settings.seed)))
+        }
+    };
     let data = CaptionData {
         settings: settings.clone(),
-        split: split(&captions, settings)?,
+        split,
+        anchors,
         captions,
         features,
         context: text.max_position_embeddings,
@@ -157,9 +175,12 @@ pub fn fine_tune(job: &Job) -> Result<Outcome, FineTuneError> {
     let (trained_on, held_out) = (data.split.train.len(), data.split.held_out.len());
     let (pictures, left_out) = (data.captions.pictures.len(), data.captions.left_out.len());
     let batches = data.batches();
-    let task = ContrastiveTask::new(&store, &text, None, data)?
+    let mut task = ContrastiveTask::new(&store, &text, None, data)?
         .with_objective(settings.objective())
         .with_largest_scale(settings.largest_scale);
+    if settings.anchors > 0 {
+        task = task.anchored(settings.anchor_weight);
+    }
     let training = job.out.join(TRAINING);
     let summary = train(&store, &task, &settings.training(trained_on), &training)
         .map_err(|error| explain(error, task.data()))?;

@@ -1,6 +1,6 @@
 //! Every setting of a fine-tuning, with the paper's as defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use negkit_nn::Products;
 use negkit_train::tasks::contrastive::{Bidirectional, Objective};
@@ -63,7 +63,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Weights, sums and everything else in f32, factors of products rounded to bf16, on processors
-    /// with instructions for it (Intel AMX). Elsewhere it is f32.
+    /// with instructions for it (Intel AMX, AVX-512 BF16). Elsewhere it is f32.
     Bf16,
 }
 
@@ -130,6 +130,14 @@ pub struct FineTuneSettings {
     pub keep: Keep,
     /// How products are computed.
     pub precision: Precision,
+    /// Ordinary texts a step whose vectors are held where the published encoder has them; 0 for none, as
+    /// in the paper. See [`negkit_train::tasks::contrastive::Anchors`].
+    pub anchors: usize,
+    /// Weight of their drift in the loss.
+    pub anchor_weight: f64,
+    /// A file of those texts, one a line. Without it they are ordinary captions of the annotations that
+    /// are trained on.
+    pub anchor_texts: Option<PathBuf>,
     /// The loss of the method `bnl`.
     pub bidirectional: Bidirectional,
 }
@@ -165,6 +173,9 @@ impl Default for FineTuneSettings {
             checkpoint_every: 100,
             keep: Keep::Best,
             precision: Precision::F32,
+            anchors: 0,
+            anchor_weight: 30.,
+            anchor_texts: None,
             bidirectional: Bidirectional::default(),
         }
     }
@@ -303,6 +314,18 @@ impl FineTuneSettings {
                 scale > 0. && scale.is_finite(),
                 "a positive number",
             ),
+            (
+                "anchors",
+                self.anchors.to_string(),
+                self.anchors == 0 || self.anchors >= self.parts(),
+                "0, or at least as many as a batch has chunks: batch_size / chunk, rounded up",
+            ),
+            (
+                "anchor_weight",
+                self.anchor_weight.to_string(),
+                self.anchor_weight > 0. && self.anchor_weight.is_finite(),
+                "a positive number; to hold no texts, set anchors to 0",
+            ),
         ];
         match checks.into_iter().find(|(_, _, fits, _)| !fits) {
             None => Ok(()),
@@ -360,5 +383,13 @@ mod tests {
         };
         let error = mixed.check().unwrap_err().to_string();
         assert!(error.contains("ordinary_share is 0.5"), "{error}");
+        // 512 pairs, 32 at a time.
+        let few = |anchors| FineTuneSettings {
+            anchors,
+            ..FineTuneSettings::default()
+        };
+        few(16).check().unwrap();
+        let error = few(15).check().unwrap_err().to_string();
+        assert!(error.contains("anchors is 15"), "{error}");
     }
 }

@@ -429,3 +429,56 @@ fn the_other_methods_need_denied_captions() {
     let error = fine_tune(&job).unwrap_err().to_string();
     assert!(error.contains("no negated_caption"), "{error}");
 }
+
+#[test]
+fn anchors_hold_ordinary_texts_where_they_were() {
+    let world = World::new();
+    let phrases = ["a red wall", "a blue wall", "wall"];
+    std::fs::write(world.path("phrases.txt"), phrases.join("\n\n")).unwrap();
+    let run = |out: &str, edit: &dyn Fn(&mut FineTuneSettings)| {
+        let mut job = world.job(out);
+        job.settings.epochs = 8;
+        edit(&mut job.settings);
+        fine_tune(&job)
+    };
+    let encode = |path: &Path| {
+        let encoder = ClipTextEncoder::load(path, &Compute::cpu()).unwrap();
+        encoder.encode(&phrases).unwrap().projected.unwrap()
+    };
+    let stock = encode(&world.path("stock.pth"));
+    let drift = |outcome: &Outcome| {
+        let off = (encode(&outcome.transformers) - &stock).unwrap();
+        off.sqr()
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap()
+    };
+    let free = run("free", &|_| {}).unwrap();
+    let held = run("held", &|settings| {
+        settings.anchors = 6;
+        settings.anchor_texts = Some(world.path("phrases.txt"));
+    })
+    .unwrap();
+    assert!(
+        drift(&held) < drift(&free) / 4.,
+        "{} of {}",
+        drift(&held),
+        drift(&free)
+    );
+
+    // Other texts are another training, with the captions' own ones as well.
+    let error = run("held", &|settings| settings.anchors = 6).unwrap_err();
+    assert!(error.to_string().contains("recipe.anchors"), "{error}");
+    std::fs::write(world.path("phrases.txt"), "\n").unwrap();
+    let error = run("none", &|settings| {
+        settings.anchors = 6;
+        settings.anchor_texts = Some(world.path("phrases.txt"));
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("anchor_texts") && error.contains("which has none"),
+        "{error}"
+    );
+}
