@@ -9,8 +9,11 @@ mod tests;
 mod tiles;
 
 use candle_core::{Result, bail};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use crate::Isa;
+use crate::element::Element;
 
 /// Whether the processor has AMX in bf16 and the system lets the process use it.
 pub(crate) fn amx_available() -> bool {
@@ -228,27 +231,44 @@ pub(crate) fn multiply(
 /// A part of a factor for [`multiply_parts`]: lines that belong to rows or columns of the output, and
 /// steps that are summed over.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Part<'a> {
-    values: &'a [f32],
-    layout: PartLayout<'a>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum PartLayout<'a> {
+pub(crate) enum Part<'a> {
+    /// Values in any layout.
     Strided {
+        values: &'a [f32],
         line: usize,
         step: usize,
     },
     /// Lines are rows of `width` values, those of the list.
     Lines {
+        values: &'a [u16],
         list: &'a [Pixel],
         width: usize,
     },
     /// Steps are rows of `width` values, those of the list.
     Steps {
+        values: &'a [u16],
         list: &'a [Pixel],
         width: usize,
     },
+}
+
+/// Values rounded to bf16, for lists that name every row several times.
+pub(crate) fn rounded(values: &[f32]) -> Vec<u16> {
+    /// Values that a thread rounds at a time.
+    const TASK: usize = 1 << 14;
+    struct Round<'a>(&'a [f32], &'a mut [u16]);
+    impl WithSimd for Round<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            f32::to_bf16_bits(self.0, self.1);
+        }
+    }
+    let arch = Isa::current().arch();
+    let mut to = vec![0; values.len()];
+    let tasks = to.par_chunks_mut(TASK).zip(values.par_chunks(TASK));
+    tasks.for_each(|(to, from)| arch.dispatch(Round(from, to)));
+    to
 }
 
 /// The index of a row, or a row of zeros.
@@ -273,38 +293,30 @@ impl From<Option<usize>> for Pixel {
     }
 }
 
-impl<'a> Part<'a> {
-    /// Lines are rows of `width` values, those of the list.
-    pub(crate) fn lines(values: &'a [f32], list: &'a [Pixel], width: usize) -> Self {
-        let layout = PartLayout::Lines { list, width };
-        Self { values, layout }
-    }
-
-    /// Steps are rows of `width` values, those of the list.
-    pub(crate) fn steps(values: &'a [f32], list: &'a [Pixel], width: usize) -> Self {
-        let layout = PartLayout::Steps { list, width };
-        Self { values, layout }
-    }
-
+impl Part<'_> {
     /// Whether the part has this many lines and steps.
     fn has(&self, lines: usize, steps: usize) -> bool {
-        let rows_fit = |list: &[Pixel], width: usize| {
-            let rows = self.values.len() / width.max(1);
+        let rows_fit = |values: &[u16], list: &[Pixel], width: usize| {
+            let rows = values.len() / width.max(1);
             list.iter()
                 .all(|row| row.get().is_none_or(|row| row < rows))
         };
-        match self.layout {
-            PartLayout::Strided { line, step } => {
+        match *self {
+            Self::Strided { values, line, step } => {
                 lines * steps == 0
                     || last_index([lines, steps], [line, step])
-                        .is_some_and(|last| last < self.values.len())
+                        .is_some_and(|last| last < values.len())
             }
-            PartLayout::Lines { list, width } => {
-                list.len() == lines && width == steps && rows_fit(list, width)
-            }
-            PartLayout::Steps { list, width } => {
-                list.len() == steps && width == lines && rows_fit(list, width)
-            }
+            Self::Lines {
+                values,
+                list,
+                width,
+            } => list.len() == lines && width == steps && rows_fit(values, list, width),
+            Self::Steps {
+                values,
+                list,
+                width,
+            } => list.len() == steps && width == lines && rows_fit(values, list, width),
         }
     }
 }
@@ -346,15 +358,14 @@ pub(crate) fn multiply_parts(
 impl<'a> From<Matrix<'a>> for Part<'a> {
     /// Lines are the rows of the matrix.
     fn from(matrix: Matrix<'a>) -> Self {
-        Self {
+        Self::Strided {
             values: matrix.values,
-            layout: PartLayout::Strided {
-                line: matrix.row_stride,
-                step: matrix.column_stride,
-            },
+            line: matrix.row_stride,
+            step: matrix.column_stride,
         }
     }
 }
+
 /// The product of matrices whose sizes fit.
 #[allow(
     unsafe_code,

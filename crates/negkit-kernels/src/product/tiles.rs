@@ -24,7 +24,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use super::{MatrixMut, Output, Part, PartLayout, Threads};
+use super::{MatrixMut, Output, Part, Threads};
 use crate::Isa;
 use crate::amx::Tiles;
 pub(super) use crate::amx::available as amx_available;
@@ -383,25 +383,26 @@ fn pack(part: &Part, lines: Range, step: Range, form: Form, tiles: &mut [Tile]) 
 }
 
 fn pack_tile(part: &Part, lines: Range, step: Range, form: Form, tile: &mut Tile) {
-    let mut by_line: [&[f32]; LINES] = [&[]; LINES];
-    let mut by_step: [&[f32]; STEPS] = [&[]; STEPS];
-    let values = part.values;
-    match part.layout {
-        PartLayout::Strided {
+    // SAFETY of the calls: nothing is packed before `available` found the instruction sets.
+    match *part {
+        Part::Strided {
+            values,
             line,
             step: step_stride,
         } => {
             let start = lines.first * line + step.first * step_stride;
             if step_stride == 1 {
+                let mut by_line: [&[f32]; LINES] = [&[]; LINES];
                 for (i, to) in by_line.iter_mut().take(lines.count).enumerate() {
                     *to = &values[start + i * line..][..step.count];
                 }
+                unsafe { pack_lines(&by_line, form, tile) }
             } else if line == 1 {
+                let mut by_step: [&[f32]; STEPS] = [&[]; STEPS];
                 for (i, to) in by_step.iter_mut().take(step.count).enumerate() {
                     *to = &values[start + i * step_stride..][..lines.count];
                 }
-                // SAFETY: see below.
-                return unsafe { pack_steps(&by_step, form, tile) };
+                unsafe { pack_steps(&by_step, form, tile) }
             } else {
                 let mut dense = [[0f32; STEPS]; LINES];
                 for (i, to) in dense.iter_mut().take(lines.count).enumerate() {
@@ -409,31 +410,67 @@ fn pack_tile(part: &Part, lines: Range, step: Range, form: Form, tile: &mut Tile
                         *to = values[start + i * line + j * step_stride];
                     }
                 }
-                // SAFETY: see below.
-                return unsafe { pack_lines(&dense.each_ref().map(|l| &l[..]), form, tile) };
+                unsafe { pack_lines(&dense.each_ref().map(|l| &l[..]), form, tile) }
             }
         }
-        PartLayout::Lines { list, width } => {
+        Part::Lines {
+            values,
+            list,
+            width,
+        } => {
+            let mut by_line: [&[u16]; LINES] = [&[]; LINES];
             let list = &list[lines.first..][..lines.count];
             for (to, line) in by_line.iter_mut().zip(list) {
                 if let Some(line) = line.get() {
                     *to = &values[line * width + step.first..][..step.count];
                 }
             }
+            unsafe { place_lines(&by_line, form, tile) }
         }
-        PartLayout::Steps { list, width } => {
+        Part::Steps {
+            values,
+            list,
+            width,
+        } => {
+            let mut by_step: [&[u16]; STEPS] = [&[]; STEPS];
             let list = &list[step.first..][..step.count];
             for (to, step) in by_step.iter_mut().zip(list) {
                 if let Some(step) = step.get() {
                     *to = &values[step * width + lines.first..][..lines.count];
                 }
             }
-            // SAFETY: see below.
-            return unsafe { pack_steps(&by_step, form, tile) };
+            unsafe { place_steps(&by_step, form, tile) }
         }
     }
-    // SAFETY: nothing is packed before `available` found the instruction sets.
-    unsafe { pack_lines(&by_line, form, tile) }
+}
+
+/// Packs lines that are rounded already. Lines have 32 steps at most.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn place_lines(lines: &[&[u16]; LINES], form: Form, tile: &mut Tile) {
+    let mut rows = [_mm512_setzero_si512(); LINES];
+    for (row, line) in rows.iter_mut().zip(lines) {
+        *row = load_bits(line);
+    }
+    if form == Form::Pairs {
+        transpose(&mut rows);
+    }
+    store(&rows, tile);
+}
+
+/// Packs steps that are rounded already. Steps have 16 lines at most.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn place_steps(steps: &[&[u16]; STEPS], form: Form, tile: &mut Tile) {
+    let order = pairs_order();
+    let mut rows = [_mm512_setzero_si512(); LINES];
+    for (row, pair) in rows.iter_mut().zip(steps.as_chunks::<2>().0) {
+        let (low, high) = (load_bits(pair[0]), load_bits(pair[1]));
+        let both = _mm512_inserti64x4::<1>(low, _mm512_castsi512_si256(high));
+        *row = _mm512_permutexvar_epi16(order, both);
+    }
+    if form == Form::Lines {
+        transpose(&mut rows);
+    }
+    store(&rows, tile);
 }
 
 /// Packs lines whose steps follow each other in memory. Lines have 32 steps at most.
@@ -453,13 +490,7 @@ fn pack_lines(lines: &[&[f32]; LINES], form: Form, tile: &mut Tile) {
 /// Packs steps whose lines follow each other in memory. Steps have 16 lines at most.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn pack_steps(steps: &[&[f32]; STEPS], form: Form, tile: &mut Tile) {
-    // Words 0, 16, 1, 17, …: a line's two steps side by side.
-    let mut order = [0u16; 32];
-    for (i, to) in order.iter_mut().enumerate() {
-        *to = (i / 2 + i % 2 * 16) as u16;
-    }
-    // SAFETY: 64 bytes are read from an array of that size.
-    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    let order = pairs_order();
     let mut rows = [_mm512_setzero_si512(); LINES];
     for (row, pair) in rows.iter_mut().zip(steps.chunks_exact(2)) {
         *row = _mm512_permutexvar_epi16(order, to_bf16(load(pair[0]), load(pair[1])));
@@ -468,6 +499,29 @@ fn pack_steps(steps: &[&[f32]; STEPS], form: Form, tile: &mut Tile) {
         transpose(&mut rows);
     }
     store(&rows, tile);
+}
+
+/// Words 0, 16, 1, 17, …: a line's two steps side by side.
+#[target_feature(enable = "avx512f")]
+fn pairs_order() -> __m512i {
+    let mut order = [0u16; 32];
+    for (i, to) in order.iter_mut().enumerate() {
+        *to = (i / 2 + i % 2 * 16) as u16;
+    }
+    // SAFETY: 64 bytes are read from an array of that size.
+    unsafe { _mm512_loadu_si512(order.as_ptr().cast()) }
+}
+
+/// The first 32 values at most, and zeros.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn load_bits(values: &[u16]) -> __m512i {
+    if let Some(all) = values.first_chunk::<STEPS>() {
+        // SAFETY: 32 values are read from an array of as many.
+        return unsafe { _mm512_loadu_si512(all.as_ptr().cast()) };
+    }
+    let mask = (1u32 << values.len()) - 1;
+    // SAFETY: with this mask as many values are read as there are, below 32.
+    unsafe { _mm512_maskz_loadu_epi16(mask, values.as_ptr().cast()) }
 }
 
 /// The first 16 values at most, and zeros.

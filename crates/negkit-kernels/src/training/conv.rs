@@ -10,8 +10,8 @@
 //! stride 1, which is a convolution of `grad` by the kernel turned round. Packing weights for a single
 //! product costs little, for every weight is used at all pixels of all pictures.
 //!
-//! Products in bf16 have no columns in memory either: they are packed from the pixels themselves, tap by
-//! tap, and the input's gradient gathers, for every pixel and tap, the one output pixel that saw it.
+//! Products in bf16 have no columns in memory either: they are packed from the pixels themselves, rounded
+//! once, tap by tap, and the input's gradient gathers, for every pixel and tap, the one output pixel that saw it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};
@@ -23,7 +23,7 @@ use super::{TASK, View, gradient, output, rows_a_task, values};
 use crate::isa::{Isa, arch};
 use crate::layer::{Finish, Rows, layer};
 use crate::product::{
-    Matrix, MatrixMut, Output, Part, Pixel, Products, Threads, multiply, multiply_parts,
+    Matrix, MatrixMut, Output, Part, Pixel, Products, Threads, multiply, multiply_parts, rounded,
 };
 use crate::weights::{Order, Precision, Weights};
 use crate::windows::{Sliding, Windows};
@@ -350,7 +350,7 @@ impl Conv2d {
         let kernels = transposed(weight, g.input, g.taps());
         let mut y = Scratch::take(g.batch * g.pixels_to() * g.output);
         gather(
-            (&pixels, &g.sources(), g.input),
+            (&rounded(&pixels), &g.sources(), g.input),
             |tap| {
                 let kernel = &kernels[tap * g.input..];
                 Matrix::new(kernel, [g.output, g.input], [g.row(), 1])
@@ -412,7 +412,7 @@ impl Conv2d {
         let mut pixels = Scratch::take(g.batch * g.pixels_from() * g.input);
         if self.products.rounded() {
             gather(
-                (upper, &g.targets(), g.output),
+                (&rounded(upper), &g.targets(), g.output),
                 |tap| {
                     let kernel = &kernels[tap * g.input..];
                     Matrix::new(kernel, [g.input, g.output], [1, g.row()])
@@ -448,8 +448,13 @@ impl Conv2d {
             let rows = g.batch * g.pixels_to();
             let upper = Matrix::dense(upper, rows, g.output)?.t();
             let taps = sources.iter();
+            let pixels = rounded(&pixels);
             let columns: Vec<Part> = taps
-                .map(|list| Part::steps(&pixels, list, g.input))
+                .map(|list| Part::Steps {
+                    values: &pixels,
+                    list,
+                    width: g.input,
+                })
                 .collect();
             let to = MatrixMut::dense(&mut kernels, g.output, g.row())?;
             let sizes = vec![g.input; g.taps()];
@@ -512,16 +517,20 @@ fn product(
     layer(&windows, &weights, finish)
 }
 
-/// For every row of `to` (of that width), the sum over all taps of the pixel that the tap's list names
-/// times the transposed kernel of the tap.
+/// For every row of `to` (of that width), the sum over all taps of the pixel, in bf16, that the tap's list
+/// names times the transposed kernel of the tap.
 fn gather<'a>(
-    (pixels, lists, width): (&[f32], &[Vec<Pixel>], usize),
+    (values, lists, width): (&[u16], &[Vec<Pixel>], usize),
     kernel: impl Fn(usize) -> Result<Matrix<'a>>,
     (to, columns): (&mut [f32], usize),
 ) -> Result<()> {
     let left: Vec<Part> = lists
         .iter()
-        .map(|list| Part::lines(pixels, list, width))
+        .map(|list| Part::Lines {
+            values,
+            list,
+            width,
+        })
         .collect();
     let right: Vec<Part> = (0..lists.len())
         .map(|tap| kernel(tap).map(Part::from))
