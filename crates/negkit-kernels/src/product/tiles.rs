@@ -3,8 +3,9 @@
 //! A tile of the left factor holds 16 lines of 32 steps, `[line][step]`; one of the right factor holds
 //! 32 steps of 16 lines, `[pair of steps][line][2]`; `tdpbf16ps` (Intel's AMX) adds their product to a
 //! tile of 16 x 16 f32. A row of the right tile is also what `vdpbf16ps` (AVX-512 BF16) multiplies by a
-//! pair of the left one, so that processors without AMX take the same tiles. Both are filled from f32 in whatever layout: the two forms differ by a transposition
-//! of 16 x 16 pairs, so that lines that follow each other in memory cost as little as steps that do.
+//! pair of the left one, so that processors without AMX take the same tiles. Both are filled from whatever
+//! layout: the two forms differ by a transposition of 16 x 16 pairs, so that lines that follow each other in
+//! memory cost as little as steps that do.
 //!
 //! The right factor is packed first, as many steps at a time as stay in the cache; then every panel of
 //! 32 rows of the left one is packed and multiplied by all of it. Every sum is taken in the order of
@@ -221,15 +222,15 @@ impl Multiplier {
 
     /// The product of two packed panels of the same length, set to `block` or added to it.
     fn multiply_block(&self, left: &[Tile], right: &[Tile], block: Block, add: bool) {
+        if block.rows.is_multiple_of(LINES) && block.columns.is_multiple_of(LINES) {
+            return self.multiply_whole(left, right, block, add);
+        }
         let Block {
             values,
             rows,
             columns,
             stride,
         } = block;
-        if rows.is_multiple_of(LINES) && columns.is_multiple_of(LINES) {
-            return self.multiply_whole(left, right, values, stride, [rows, columns], add);
-        }
         let mut whole = [0f32; PANEL * PANEL];
         if add {
             for row in 0..rows {
@@ -237,8 +238,13 @@ impl Multiplier {
                 whole[row * PANEL..][..columns].copy_from_slice(from);
             }
         }
-        let sizes = [rows, columns].map(|size| size.next_multiple_of(LINES));
-        self.multiply_whole(left, right, &mut whole, PANEL, sizes, add);
+        let padded = Block {
+            values: &mut whole,
+            rows: rows.next_multiple_of(LINES),
+            columns: columns.next_multiple_of(LINES),
+            stride: PANEL,
+        };
+        self.multiply_whole(left, right, padded, add);
         for row in 0..rows {
             let to = &mut values[row * stride..][..columns];
             to.copy_from_slice(&whole[row * PANEL..][..columns]);
@@ -246,33 +252,23 @@ impl Multiplier {
     }
 
     /// [`Multiplier::multiply_block`] for one or two whole tiles in both directions.
-    fn multiply_whole(
-        &self,
-        left: &[Tile],
-        right: &[Tile],
-        values: &mut [f32],
-        stride: usize,
-        sizes: [usize; 2],
-        add: bool,
-    ) {
+    fn multiply_whole(&self, left: &[Tile], right: &[Tile], block: Block, add: bool) {
         match self {
-            Self::Amx(tiles) => tiles.multiply_whole(left, right, values, stride, sizes, add),
-            Self::Pairs => pairs::multiply(left, right, values, stride, sizes, add),
+            Self::Amx(tiles) => tiles.multiply_whole(left, right, block, add),
+            Self::Pairs => pairs::multiply(left, right, block, add),
         }
     }
 }
 
 impl Tiles {
     /// See [`Multiplier::multiply_whole`].
-    fn multiply_whole(
-        &self,
-        left: &[Tile],
-        right: &[Tile],
-        values: &mut [f32],
-        stride: usize,
-        [rows, columns]: [usize; 2],
-        add: bool,
-    ) {
+    fn multiply_whole(&self, left: &[Tile], right: &[Tile], block: Block, add: bool) {
+        let Block {
+            values,
+            rows,
+            columns,
+            stride,
+        } = block;
         assert!(left.len() == right.len() && left.len() >= 2 && left.len().is_multiple_of(2));
         assert!((LINES..=PANEL).contains(&rows) && (LINES..=PANEL).contains(&columns));
         let values = &mut values[..(rows - 1) * stride + columns];
@@ -377,32 +373,29 @@ fn pack(part: &Part, lines: Range, step: Range, form: Form, tiles: &mut [Tile]) 
                 count: LINES.min(lines.count - done),
                 ..lines
             };
-            pack_tile(part, lines, step, form, tile);
+            // SAFETY: nothing is packed before `available` found the instruction sets.
+            unsafe { pack_tile(part, lines, step, form, tile) }
         }
     }
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn pack_tile(part: &Part, lines: Range, step: Range, form: Form, tile: &mut Tile) {
-    // SAFETY of the calls: nothing is packed before `available` found the instruction sets.
-    match *part {
+    let (mut rows, found) = match *part {
         Part::Strided {
             values,
             line,
             step: step_stride,
         } => {
             let start = lines.first * line + step.first * step_stride;
+            let along =
+                |count: usize, stride: usize| (0..count).map(move |i| Some(start + i * stride));
             if step_stride == 1 {
-                let mut by_line: [&[f32]; LINES] = [&[]; LINES];
-                for (i, to) in by_line.iter_mut().take(lines.count).enumerate() {
-                    *to = &values[start + i * line..][..step.count];
-                }
-                unsafe { pack_lines(&by_line, form, tile) }
+                let by_line = runs(values, along(lines.count, line), step.count);
+                (pack_lines(&by_line), Form::Lines)
             } else if line == 1 {
-                let mut by_step: [&[f32]; STEPS] = [&[]; STEPS];
-                for (i, to) in by_step.iter_mut().take(step.count).enumerate() {
-                    *to = &values[start + i * step_stride..][..lines.count];
-                }
-                unsafe { pack_steps(&by_step, form, tile) }
+                let by_step = runs(values, along(step.count, step_stride), lines.count);
+                (pack_steps(&by_step), Form::Pairs)
             } else {
                 let mut dense = [[0f32; STEPS]; LINES];
                 for (i, to) in dense.iter_mut().take(lines.count).enumerate() {
@@ -410,7 +403,7 @@ fn pack_tile(part: &Part, lines: Range, step: Range, form: Form, tile: &mut Tile
                         *to = values[start + i * line + j * step_stride];
                     }
                 }
-                unsafe { pack_lines(&dense.each_ref().map(|l| &l[..]), form, tile) }
+                (pack_lines(&dense.each_ref().map(|l| &l[..])), Form::Lines)
             }
         }
         Part::Lines {
@@ -418,48 +411,83 @@ fn pack_tile(part: &Part, lines: Range, step: Range, form: Form, tile: &mut Tile
             list,
             width,
         } => {
-            let mut by_line: [&[u16]; LINES] = [&[]; LINES];
             let list = &list[lines.first..][..lines.count];
-            for (to, line) in by_line.iter_mut().zip(list) {
-                if let Some(line) = line.get() {
-                    *to = &values[line * width + step.first..][..step.count];
-                }
-            }
-            unsafe { place_lines(&by_line, form, tile) }
+            let starts = list
+                .iter()
+                .map(|line| Some(line.get()? * width + step.first));
+            let by_line = runs(values, starts, step.count);
+            (place_lines(&by_line), Form::Lines)
         }
         Part::Steps {
             values,
             list,
             width,
         } => {
-            let mut by_step: [&[u16]; STEPS] = [&[]; STEPS];
             let list = &list[step.first..][..step.count];
-            for (to, step) in by_step.iter_mut().zip(list) {
-                if let Some(step) = step.get() {
-                    *to = &values[step * width + lines.first..][..lines.count];
-                }
-            }
-            unsafe { place_steps(&by_step, form, tile) }
+            let starts = list
+                .iter()
+                .map(|step| Some(step.get()? * width + lines.first));
+            let by_step = runs(values, starts, lines.count);
+            (place_steps(&by_step), Form::Pairs)
         }
-    }
-}
-
-/// Packs lines that are rounded already. Lines have 32 steps at most.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn place_lines(lines: &[&[u16]; LINES], form: Form, tile: &mut Tile) {
-    let mut rows = [_mm512_setzero_si512(); LINES];
-    for (row, line) in rows.iter_mut().zip(lines) {
-        *row = load_bits(line);
-    }
-    if form == Form::Pairs {
+    };
+    if form != found {
         transpose(&mut rows);
     }
     store(&rows, tile);
 }
 
-/// Packs steps that are rounded already. Steps have 16 lines at most.
+/// `length` values from each of these starts on; where there is no start, none.
+#[inline(always)]
+fn runs<T, const N: usize>(
+    values: &[T],
+    starts: impl Iterator<Item = Option<usize>>,
+    length: usize,
+) -> [&[T]; N] {
+    let mut runs: [&[T]; N] = [&[]; N];
+    for (run, start) in runs.iter_mut().zip(starts) {
+        if let Some(start) = start {
+            *run = &values[start..][..length];
+        }
+    }
+    runs
+}
+
+/// Rows of a tile in [`Form::Lines`], of lines whose steps follow each other in memory, 32 at most.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pack_lines(lines: &[&[f32]; LINES]) -> [__m512i; LINES] {
+    let mut rows = [_mm512_setzero_si512(); LINES];
+    for (row, line) in rows.iter_mut().zip(lines) {
+        let (low, high) = line.split_at(line.len().min(LINES));
+        *row = to_bf16(load(low), load(high));
+    }
+    rows
+}
+
+/// The same of lines that are rounded already.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn place_steps(steps: &[&[u16]; STEPS], form: Form, tile: &mut Tile) {
+fn place_lines(lines: &[&[u16]; LINES]) -> [__m512i; LINES] {
+    let mut rows = [_mm512_setzero_si512(); LINES];
+    for (row, line) in rows.iter_mut().zip(lines) {
+        *row = load_bits(line);
+    }
+    rows
+}
+
+/// Rows of a tile in [`Form::Pairs`], of steps whose lines follow each other in memory, 16 at most.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn pack_steps(steps: &[&[f32]; STEPS]) -> [__m512i; LINES] {
+    let order = pairs_order();
+    let mut rows = [_mm512_setzero_si512(); LINES];
+    for (row, pair) in rows.iter_mut().zip(steps.as_chunks::<2>().0) {
+        *row = _mm512_permutexvar_epi16(order, to_bf16(load(pair[0]), load(pair[1])));
+    }
+    rows
+}
+
+/// The same of steps that are rounded already.
+#[target_feature(enable = "avx512f,avx512bw")]
+fn place_steps(steps: &[&[u16]; STEPS]) -> [__m512i; LINES] {
     let order = pairs_order();
     let mut rows = [_mm512_setzero_si512(); LINES];
     for (row, pair) in rows.iter_mut().zip(steps.as_chunks::<2>().0) {
@@ -467,38 +495,7 @@ fn place_steps(steps: &[&[u16]; STEPS], form: Form, tile: &mut Tile) {
         let both = _mm512_inserti64x4::<1>(low, _mm512_castsi512_si256(high));
         *row = _mm512_permutexvar_epi16(order, both);
     }
-    if form == Form::Lines {
-        transpose(&mut rows);
-    }
-    store(&rows, tile);
-}
-
-/// Packs lines whose steps follow each other in memory. Lines have 32 steps at most.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn pack_lines(lines: &[&[f32]; LINES], form: Form, tile: &mut Tile) {
-    let mut rows = [_mm512_setzero_si512(); LINES];
-    for (row, line) in rows.iter_mut().zip(lines) {
-        let (low, high) = line.split_at(line.len().min(LINES));
-        *row = to_bf16(load(low), load(high));
-    }
-    if form == Form::Pairs {
-        transpose(&mut rows);
-    }
-    store(&rows, tile);
-}
-
-/// Packs steps whose lines follow each other in memory. Steps have 16 lines at most.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn pack_steps(steps: &[&[f32]; STEPS], form: Form, tile: &mut Tile) {
-    let order = pairs_order();
-    let mut rows = [_mm512_setzero_si512(); LINES];
-    for (row, pair) in rows.iter_mut().zip(steps.chunks_exact(2)) {
-        *row = _mm512_permutexvar_epi16(order, to_bf16(load(pair[0]), load(pair[1])));
-    }
-    if form == Form::Lines {
-        transpose(&mut rows);
-    }
-    store(&rows, tile);
+    rows
 }
 
 /// Words 0, 16, 1, 17, …: a line's two steps side by side.

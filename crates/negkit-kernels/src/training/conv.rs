@@ -11,7 +11,8 @@
 //! product costs little, for every weight is used at all pixels of all pictures.
 //!
 //! Products in bf16 have no columns in memory either: they are packed from the pixels themselves, rounded
-//! once, tap by tap, and the input's gradient gathers, for every pixel and tap, the one output pixel that saw it.
+//! once, tap by tap, and the input's gradient gathers, for every pixel and tap, the one output pixel that
+//! saw it.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};

@@ -2,22 +2,20 @@
 
 use std::arch::x86_64::*;
 
-use super::{LINES, PANEL, STEPS, Tile};
+use super::{Block, LINES, PANEL, STEPS, Tile};
 use crate::Isa;
 
 /// Rows of the output whose sums are in registers at a time.
 const ROWS: usize = 8;
 
-/// The product of two packed panels of the same length for one or two whole tiles in both directions.
-/// `sizes` are rows and columns of the output, whose rows lie `stride` values apart.
-pub(super) fn multiply(
-    left: &[Tile],
-    right: &[Tile],
-    values: &mut [f32],
-    stride: usize,
-    [rows, columns]: [usize; 2],
-    add: bool,
-) {
+/// See [`super::Multiplier::multiply_whole`].
+pub(super) fn multiply(left: &[Tile], right: &[Tile], block: Block, add: bool) {
+    let Block {
+        values,
+        rows,
+        columns,
+        stride,
+    } = block;
     assert!(Isa::best() >= Isa::Avx512Bf16);
     assert!(rows.is_multiple_of(LINES) && rows <= PANEL && columns <= PANEL);
     for row in (0..rows).step_by(ROWS) {
@@ -26,9 +24,9 @@ pub(super) fn multiply(
         // SAFETY: the machine has the instructions, asserted above.
         unsafe {
             if columns > LINES {
-                block::<2>(left, right, row, to, stride, add);
+                rows_of::<2>(left, right, row, to, stride, add);
             } else {
-                block::<1>(left, right, row, to, stride, add);
+                rows_of::<1>(left, right, row, to, stride, add);
             }
         }
     }
@@ -36,7 +34,7 @@ pub(super) fn multiply(
 
 /// [`ROWS`] rows of the output, from `row` on, and `USED` tiles of its columns.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn block<const USED: usize>(
+fn rows_of<const USED: usize>(
     left: &[Tile],
     right: &[Tile],
     row: usize,
@@ -45,7 +43,7 @@ fn block<const USED: usize>(
     add: bool,
 ) {
     let (left, right) = (left.as_chunks::<2>().0, right.as_chunks::<2>().0);
-    let (tile, first) = (row / LINES, row % LINES);
+    let (tile, part) = (row / LINES, row % LINES / ROWS);
     let mut sums = [[_mm512_setzero_ps(); USED]; ROWS];
     if add {
         for (sums, to) in sums.iter_mut().zip(to.chunks(stride)) {
@@ -56,10 +54,7 @@ fn block<const USED: usize>(
         }
     }
     for (left, right) in left.iter().zip(right) {
-        let lines: &[_; ROWS] = match left[tile][first..].first_chunk() {
-            Some(lines) => lines,
-            None => return,
-        };
+        let lines = &left[tile].as_chunks::<ROWS>().0[part];
         for pair in 0..STEPS / 2 {
             let mut columns = [bf16(_mm512_setzero_si512()); USED];
             for (columns, tile) in columns.iter_mut().zip(right) {
