@@ -6,8 +6,8 @@ use negkit_digest::sha256;
 use negkit_train::TrainError;
 use negkit_train::tasks::contrastive::{Anchors, ContrastiveModel};
 
-use crate::FineTuneError;
 use crate::order::{draw, unit};
+use crate::{FineTuneError, FineTuneSettings};
 
 /// Texts whose vectors are held.
 pub(crate) struct AnchorTexts {
@@ -20,18 +20,32 @@ pub(crate) struct AnchorTexts {
 }
 
 impl AnchorTexts {
-    /// `count` of `texts` a step, at least one of which there has to be.
+    /// `count` of the texts that `settings` name a step, or of `captions` where they name none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or there is no text.
     pub(crate) fn new(
         stock: ContrastiveModel,
-        texts: Vec<String>,
-        (count, seed): (usize, u64),
-    ) -> Self {
-        Self {
+        settings: &FineTuneSettings,
+        captions: impl FnOnce() -> Vec<String>,
+    ) -> Result<Self, FineTuneError> {
+        let (texts, source) = match &settings.anchor_texts {
+            Some(path) => (read_texts(path)?, path.display().to_string()),
+            None => (captions(), "the captions' `caption`".to_owned()),
+        };
+        if texts.is_empty() {
+            return Err(FineTuneError::Setting {
+                setting: "anchor_texts",
+                found: format!("{source}, which has none"),
+                expected: "a file with a text a line, or captions with ordinary ones",
+            });
+        }
+        Ok(Self {
             stock,
             texts,
-            count,
-            seed,
-        }
+            count: settings.anchors,
+            seed: settings.seed,
+        })
     }
 
     /// Hash over all texts.
@@ -58,16 +72,8 @@ impl AnchorTexts {
 }
 
 /// The lines of a file that are not empty.
-pub(crate) fn read_texts(path: &Path) -> Result<Vec<String>, FineTuneError> {
+fn read_texts(path: &Path) -> Result<Vec<String>, FineTuneError> {
     let read = std::fs::read_to_string(path).map_err(FineTuneError::io(path, "read"))?;
     let lines = read.lines().map(str::trim).filter(|line| !line.is_empty());
-    let texts: Vec<String> = lines.map(str::to_owned).collect();
-    if texts.is_empty() {
-        return Err(FineTuneError::Setting {
-            setting: "anchor_texts",
-            found: format!("{}, which has none", path.display()),
-            expected: "a file with a text a line",
-        });
-    }
-    Ok(texts)
+    Ok(lines.map(str::to_owned).collect())
 }

@@ -18,7 +18,7 @@ use negkit_train::{
 };
 use serde::Serialize;
 
-use crate::anchors::{AnchorTexts, read_texts};
+use crate::anchors::AnchorTexts;
 use crate::captions::{CaptionSet, Wanted};
 use crate::data::{CaptionData, split};
 use crate::features::FeatureCache;
@@ -149,15 +149,12 @@ pub fn fine_tune(job: &Job) -> Result<Outcome, FineTuneError> {
     let split = split(&captions, settings)?;
     let anchors = match settings.anchors {
         0 => None,
-        count => {
-            let texts = match &settings.anchor_texts {
-                Some(path) => read_texts(path)?,
-                None => split.ordinary_texts(&captions),
-            };
+        _ => {
             // Of its own tensors, for those of `store` change.
             let stock = ParamStore::from_tensors(files.tensors().clone(), &job.device)?;
             let stock = ContrastiveModel::load(&stock.detached_params(), &text, None)?;
-            Some(AnchorTexts::new(stock, texts, (count, settings.seed)))
+            let ordinary = || split.ordinary_texts(&captions);
+            Some(AnchorTexts::new(stock, settings, ordinary)?)
         }
     };
     let data = CaptionData {

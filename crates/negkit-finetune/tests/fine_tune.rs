@@ -481,4 +481,11 @@ fn anchors_hold_ordinary_texts_where_they_were() {
         error.contains("anchor_texts") && error.contains("which has none"),
         "{error}"
     );
+
+    // Nor is there one in the captions.
+    world.write_captions("captions.json", |_, annotation| {
+        annotation["caption"] = json!(" ");
+    });
+    let error = run("blank", &|settings| settings.anchors = 6).unwrap_err();
+    assert!(error.to_string().contains("which has none"), "{error}");
 }
