@@ -16,7 +16,7 @@ use negkit_text::tower::{ClipTextConfig, ClipTextTower};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::detector::share;
+use super::detector::{Scores, share};
 use super::grounding::{self, CellLabels, Grounding, GroundingSettings, unknown_cells};
 use super::split::{uneven_chunks, uneven_rows};
 use crate::{JointLoss, ParamStore, StepLoss, Task, TrainError};
@@ -279,12 +279,13 @@ impl ContrastiveModel {
     /// # Errors
     /// When the numbers of pictures and texts do not fit, or the device fails.
     pub fn loss(&self, batch: &ContrastiveBatch) -> Result<StepLoss, TrainError> {
-        self.loss_of(&self.embed(batch)?)
+        self.loss_of(&self.embed(batch)?.0)
     }
 
     /// Pictures, texts, then hard texts and distractors where there are any, as unit vectors; last what
-    /// [`ContrastiveModel::besides`] lists, a number for each anchor or picture.
-    fn embed(&self, batch: &ContrastiveBatch) -> Result<Vec<Tensor>, TrainError> {
+    /// [`ContrastiveModel::besides`] lists, a number for each anchor or picture. With them, what was named
+    /// of the cells, where there is somebody to name it.
+    fn embed(&self, batch: &ContrastiveBatch) -> Result<(Vec<Tensor>, Option<Scores>), TrainError> {
         let (count, hard) = (batch.texts.len(), batch.hard_texts.len());
         let (pictures, patches) = self.see(&batch.pictures)?;
         check_count("pictures", pictures.dim(0)?, count)?;
@@ -305,13 +306,15 @@ impl ContrastiveModel {
             })?;
             embedded.push(self.drift(anchors)?);
         }
-        if let Some(head) = &self.grounding {
-            let patches = patches.as_ref().ok_or_else(unknown_cells)?;
-            let cells = batch.cells.as_ref().ok_or_else(unknown_cells)?;
-            let loss = head.score(patches, cells)?.loss;
-            embedded.push(loss.reshape(1)?.broadcast_as(count)?.contiguous()?);
-        }
-        Ok(embedded)
+        let Some(head) = &self.grounding else {
+            return Ok((embedded, None));
+        };
+        let patches = patches.as_ref().ok_or_else(unknown_cells)?;
+        let cells = batch.cells.as_ref().ok_or_else(unknown_cells)?;
+        let named = head.score(patches, cells)?;
+        let loss = named.loss.reshape(1)?.broadcast_as(count)?;
+        embedded.push(loss.contiguous()?);
+        Ok((embedded, Some(named)))
     }
 
     /// Metric and weight of what is added to the contrast, in the order of [`ContrastiveModel::embed`].
@@ -633,16 +636,11 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
         let (mut loss, mut accuracy) = (0., 0.);
         let (mut right, mut things) = (0, 0);
         for batch in &batches {
-            let computed = self.model.loss(batch)?;
+            let (embedded, named) = self.model.embed(batch)?;
+            let computed = self.model.loss_of(&embedded)?;
             loss += f64::from(computed.loss.to_scalar::<f32>()?);
             accuracy += computed.metrics[0].1;
-            if let (Some(head), Some(cells)) = (&self.model.grounding, &batch.cells) {
-                let patches = self
-                    .model
-                    .see(&batch.pictures)?
-                    .1
-                    .ok_or_else(unknown_cells)?;
-                let named = head.score(&patches, cells)?;
+            if let Some(named) = named {
                 right += named.right_things;
                 things += named.things;
             }
@@ -663,7 +661,7 @@ impl<D: ContrastiveData> Task for ContrastiveTask<D> {
 
 impl<D: ContrastiveData> JointLoss<ContrastiveBatch> for ContrastiveTask<D> {
     fn embed(&self, part: &ContrastiveBatch) -> Result<Vec<Tensor>, TrainError> {
-        self.tracked.embed(part)
+        Ok(self.tracked.embed(part)?.0)
     }
 
     fn loss(&self, embedded: &[Tensor]) -> Result<StepLoss, TrainError> {

@@ -75,6 +75,16 @@ fn vision_config() -> ClipVisionConfig {
     }
 }
 
+/// Pixels as the vision tower takes them.
+fn preprocessed(pictures: &[RgbImage]) -> Result<Tensor, TrainError> {
+    let pixels = PicturePreprocessor::clip(16)
+        .apply_batch(pictures)
+        .map_err(TrainError::other)?;
+    let shape = pixels.dim();
+    let (values, _) = pixels.into_raw_vec_and_offset();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
 struct Walls {
     tokenizer: ClipTokenizer,
     /// Whether "a wall that is not red" and the like stand beside the captions.
@@ -84,11 +94,7 @@ struct Walls {
 impl ContrastiveData for Walls {
     fn batch(&self, _step: u64) -> Result<ContrastiveBatch, TrainError> {
         let pictures: Vec<RgbImage> = (0..COLOURS.len()).map(picture).collect();
-        let pixels = PicturePreprocessor::clip(16)
-            .apply_batch(pictures.iter())
-            .map_err(TrainError::other)?;
-        let shape = pixels.dim();
-        let pixels = Tensor::from_vec(pixels.into_raw_vec_and_offset().0, shape, &Device::Cpu)?;
+        let pixels = preprocessed(&pictures)?;
         let encode = |texts: Vec<String>| {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             Ok::<_, TrainError>(self.tokenizer.encode(&texts, CONTEXT)?.ids)
@@ -256,11 +262,7 @@ impl ContrastiveData for Stripes {
                 })
             })
             .collect();
-        let pixels = PicturePreprocessor::clip(16)
-            .apply_batch(pictures.iter())
-            .map_err(TrainError::other)?;
-        let shape = pixels.dim();
-        let pixels = Tensor::from_vec(pixels.into_raw_vec_and_offset().0, shape, &Device::Cpu)?;
+        let pixels = preprocessed(&pictures)?;
         let cells = (0..COLOURS.len() * Self::GRID * Self::GRID)
             .map(|cell| Self::colour(cell / (Self::GRID * Self::GRID), cell % Self::GRID));
         let kinds: Vec<u32> = cells.map(|colour| 1 + colour as u32).collect();
