@@ -114,7 +114,7 @@ fn main() -> anyhow::Result<()> {
     let mut model = models.stable_diffusion(&args.model, &OpenPipeline::default(), &options)?;
 
     // An encoder of another width is refused here, and not somewhere inside the UNet.
-    let width = model.unet().config().cross_attention_dim;
+    let width = model.unet_config().cross_attention_dim;
     let misfit = model.set_text_encoder(Arc::new(MeanOfWords::new(width + 1, 77)));
     if let Err(error) = misfit {
         println!("refused, as it should be: {error}");

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use indicatif::ProgressBar;
-use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings};
+use negkit::diffusion::{OpenPipeline, PipelineOptions, Residency, SamplingSettings};
 use negkit::image::{Panel, Sheet, write_png};
 use negkit::mini::{self, MiniModels};
 use negkit::txt2img::{self, EncoderPictures};
@@ -71,13 +71,16 @@ fn main() -> anyhow::Result<()> {
         .mini()
         .map(|mini| Witness::open(mini, &args.prompt, &compute))
         .transpose()?;
+    let options = PipelineOptions {
+        residency: Residency::OneAtATime,
+        ..PipelineOptions::new(compute)
+    };
     let mut encoders = vec![("stock CLIP".to_owned(), None)];
     if !negkit::is_own_encoder(&args.text_encoder) {
         let spec = chosen.encoder(&args.text_encoder)?;
-        let encoder = models.text_encoder(&spec, ClipSize::VitL14)?;
+        let encoder = models.text_encoder_with(&spec, ClipSize::VitL14, options.residency)?;
         encoders.push((label(&args.text_encoder), Some(encoder)));
     }
-    let options = PipelineOptions::new(compute);
     let mut model = models.stable_diffusion(chosen.spec(), &OpenPipeline::default(), &options)?;
 
     let side = args.size.unwrap_or_else(|| txt2img::own_side(&model));

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use negkit::diffusion::scheduler::SchedulerKind;
 use negkit::diffusion::vae::VaeTiling;
-use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings, to_rgb};
+use negkit::diffusion::{OpenPipeline, PipelineOptions, Residency, SamplingSettings, to_rgb};
 use negkit::image::write_png;
 use negkit::txt2img::{self, NamedEncoder, RunProgress, SaveOptions};
 use negkit::{AttentionBudget, CachedTextEncoder, ClipSize, TextEncoder, is_own_encoder, mini};
@@ -145,6 +145,7 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
         } else {
             VaeTiling::Off
         },
+        residency: Residency::OneAtATime,
         ..PipelineOptions::new(models.compute().clone())
     };
     let chosen = models.choose(args.model.as_deref(), mini::STABLE_DIFFUSION)?;
@@ -155,7 +156,11 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
         spinner.set_message(format!("loading {spec}"));
         let encoder = match is_own_encoder(spec) {
             true => None,
-            false => Some(models.text_encoder(&chosen.encoder(spec)?, ClipSize::VitL14)?),
+            false => {
+                let spec = chosen.encoder(spec)?;
+                let size = ClipSize::VitL14;
+                Some(models.text_encoder_with(&spec, size, options.residency)?)
+            }
         };
         let encoder = match &args.text_cache {
             Some(folder) => {
@@ -204,6 +209,9 @@ pub fn run(args: &Txt2ImgArgs) -> anyhow::Result<()> {
             bar.set_length((at.step.steps * batches) as u64);
             bar.set_message(encoders[at.encoder].0.clone());
             bar.inc(1);
+            if Some(bar.position()) == bar.length() {
+                bar.set_message("decoding");
+            }
             if args.preview_every > 0
                 && at.step.step.is_multiple_of(args.preview_every)
                 && let Err(error) = write_previews(at, &args.out)

@@ -48,8 +48,8 @@ pub use files::{
     OpenPipeline, PipelineFiles, load_unet, load_vae, open_unet_folder, open_vae_folder,
 };
 pub use pipeline::{
-    GeneratedPicture, PictureRequest, PipelineOptions, SamplingSettings, StableDiffusion,
-    StepProgress, to_rgb,
+    GeneratedPicture, PictureRequest, PipelineOptions, Residency, SamplingSettings,
+    StableDiffusion, StepProgress, to_rgb,
 };
-pub use sampling::{Context, Networks, Sampling};
+pub use sampling::{Context, EncodedPrompts, Networks, SampledPicture, Sampling};
 pub use savings::Savings;

@@ -5,19 +5,31 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
-use negkit_nn::{AttentionBudget, Compute};
-use negkit_text::{ClipTextEncoder, TextEncoder, WeightsSource};
+use negkit_nn::{AttentionBudget, Compute, OnDemand};
+use negkit_text::{ClipTextEncoder, OnDemandTextEncoder, TextEncoder, WeightsSource};
 
 use crate::DiffusionError;
 use crate::files::{PipelineFiles, load_unet, load_vae};
 use crate::noise::NoiseSource;
 use crate::sampling::{
-    Context, Networks, Sampling, generators, latent_shape, scheduler_kind, to_picture,
+    Context, EncodedPrompts, Networks, SampledPicture, Sampling, generators, latent_shape,
+    scheduler_kind, to_picture,
 };
 use crate::savings::Savings;
 use crate::scheduler::{SchedulerConfig, SchedulerKind};
 use crate::unet::{Shortcuts, UNet, UNetConfig};
 use crate::vae::{Vae, VaeConfig, VaeTiling};
+
+/// How long text encoder, UNet and autoencoder are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Residency {
+    /// All of them, all the time.
+    #[default]
+    Kept,
+    /// One after the other: all prompts of a run are encoded, then all its pictures sampled, then all
+    /// decoded. The memory of a run is then that of its largest part, and every run loads them anew.
+    OneAtATime,
+}
 
 /// How to build a [`StableDiffusion`].
 #[derive(Debug, Clone)]
@@ -28,15 +40,18 @@ pub struct PipelineOptions {
     pub attention: AttentionBudget,
     /// Whether large pictures are decoded in tiles.
     pub vae_tiling: VaeTiling,
+    /// What of the model is in memory at a time.
+    pub residency: Residency,
 }
 
 impl PipelineOptions {
-    /// No tiling, the usual bound on attention.
+    /// No tiling, the usual bound on attention, and the whole model in memory.
     pub fn new(compute: Compute) -> Self {
         Self {
             compute,
             attention: AttentionBudget::default(),
             vae_tiling: VaeTiling::default(),
+            residency: Residency::default(),
         }
     }
 }
@@ -123,8 +138,10 @@ pub struct GeneratedPicture {
 /// Stable Diffusion 1.x with any [`TextEncoder`] of the right width.
 pub struct StableDiffusion {
     text: Arc<dyn TextEncoder>,
-    unet: UNet,
-    vae: Vae,
+    unet: OnDemand<UNet, DiffusionError>,
+    unet_config: UNetConfig,
+    vae: OnDemand<Vae, DiffusionError>,
+    vae_config: VaeConfig,
     scheduler: SchedulerConfig,
     unet_weights: WeightsSource,
     vae_weights: WeightsSource,
@@ -136,34 +153,51 @@ impl StableDiffusion {
     /// published with.
     ///
     /// # Errors
-    /// When the files do not fit each other, or the encoder's hidden size does not fit the UNet.
+    /// When the files do not fit each other, or the encoder's hidden size does not fit the UNet. With
+    /// [`Residency::OneAtATime`] the UNet is not read yet, and what is wrong with it shows when pictures
+    /// are made.
     pub fn from_files(
         files: &PipelineFiles,
         text: Option<Arc<dyn TextEncoder>>,
         options: &PipelineOptions,
     ) -> Result<Self, DiffusionError> {
-        let compute = &options.compute;
         let text = match text {
             Some(text) => text,
-            None => Arc::new(ClipTextEncoder::from_files(
-                files.text(),
-                "the model's own",
-                None,
-                compute,
-            )?),
+            None => own_text_encoder(files, options)?,
         };
         // Before gigabytes are read.
         Self::check_text(&*text, files.unet_config().cross_attention_dim)?;
-        let (unet, vae) = (files.unet().clone(), files.vae().clone());
-        Ok(Self {
+        let (unet, unet_config) = (files.unet().clone(), files.unet_config().clone());
+        let (vae, vae_config) = (files.vae().clone(), files.vae_config().clone());
+        let (of_unet, of_vae) = (options.clone(), options.clone());
+        let model = Self {
             text,
             unet_weights: WeightsSource::from_checkpoint(unet.clone()),
             vae_weights: WeightsSource::from_checkpoint(vae.clone()),
-            unet: load_unet(unet, files.unet_config(), compute, options.attention)?,
-            vae: load_vae(vae, files.vae_config(), compute, options.attention)?,
+            unet_config: unet_config.clone(),
+            vae_config: vae_config.clone(),
+            unet: OnDemand::new(move || {
+                let PipelineOptions {
+                    compute, attention, ..
+                } = &of_unet;
+                load_unet(unet.clone(), &unet_config, compute, *attention)
+            }),
+            vae: OnDemand::new(move || {
+                let PipelineOptions {
+                    compute, attention, ..
+                } = &of_vae;
+                load_vae(vae.clone(), &vae_config, compute, *attention)
+            }),
             scheduler: files.scheduler().clone().for_stable_diffusion(),
             options: options.clone(),
-        })
+        };
+        // An autoencoder that does not fit must not show when pictures are sampled already.
+        model.vae()?;
+        match options.residency {
+            Residency::Kept => drop(model.unet()?),
+            Residency::OneAtATime => model.vae.release(),
+        }
+        Ok(model)
     }
 
     fn check_text(
@@ -180,7 +214,7 @@ impl StableDiffusion {
     /// # Errors
     /// When the encoder's hidden size does not fit the UNet.
     pub fn set_text_encoder(&mut self, text: Arc<dyn TextEncoder>) -> Result<(), DiffusionError> {
-        Self::check_text(&*text, self.unet.config().cross_attention_dim)?;
+        Self::check_text(&*text, self.unet_config.cross_attention_dim)?;
         self.text = text;
         Ok(())
     }
@@ -190,14 +224,35 @@ impl StableDiffusion {
         &self.text
     }
 
-    /// The UNet.
-    pub fn unet(&self) -> &UNet {
-        &self.unet
+    /// The UNet, loaded where it is not in memory.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub fn unet(&self) -> Result<Arc<UNet>, DiffusionError> {
+        self.unet.get()
     }
 
-    /// The autoencoder.
-    pub fn vae(&self) -> &Vae {
-        &self.vae
+    /// Configuration of the UNet.
+    pub fn unet_config(&self) -> &UNetConfig {
+        &self.unet_config
+    }
+
+    /// The autoencoder, loaded where it is not in memory.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub fn vae(&self) -> Result<Arc<Vae>, DiffusionError> {
+        self.vae.get()
+    }
+
+    /// Configuration of the autoencoder.
+    pub fn vae_config(&self) -> &VaeConfig {
+        &self.vae_config
+    }
+
+    /// What of the model is in memory at a time.
+    pub fn residency(&self) -> Residency {
+        self.options.residency
     }
 
     /// Where the UNet's weights came from.
@@ -261,12 +316,74 @@ impl StableDiffusion {
         noise: Option<&Tensor>,
         mut on_step: impl FnMut(&StepProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
-        let sampling = Sampling {
+        match self.options.residency {
+            Residency::Kept => {
+                let sampling = self.sampling();
+                sampling.generate(requests, settings, noise, &mut on_step)
+            }
+            Residency::OneAtATime => {
+                let encoded = self.encode(requests, settings)?;
+                let sampled = self.sample(&encoded, noise, on_step)?;
+                self.decode_all(sampled)
+            }
+        }
+    }
+
+    fn sampling(&self) -> Sampling<'_> {
+        Sampling {
             text: &*self.text,
             networks: self,
             scheduler: &self.scheduler,
-        };
-        sampling.generate(requests, settings, noise, &mut on_step)
+        }
+    }
+
+    /// The first of three parts of [`StableDiffusion::generate`], for runs of several text encoders with
+    /// [`Residency::OneAtATime`]: encodes the prompts, after which the text encoder is no longer needed.
+    ///
+    /// # Errors
+    /// When the settings contradict themselves or the model, or the encoder or the device fails.
+    pub fn encode<'a>(
+        &self,
+        requests: &'a [PictureRequest],
+        settings: &'a SamplingSettings,
+    ) -> Result<EncodedPrompts<'a>, DiffusionError> {
+        let encoded = self.sampling().encode(requests, settings)?;
+        if self.options.residency == Residency::OneAtATime {
+            self.text.release();
+        }
+        Ok(encoded)
+    }
+
+    /// The second part: samples the pictures, after which the UNet is no longer needed. `noise` and
+    /// `on_step` are those of [`StableDiffusion::generate`].
+    ///
+    /// # Errors
+    /// When the UNet cannot be loaded, `noise` has another shape than the pictures need, the device
+    /// fails, or `on_step` ends the run.
+    pub fn sample(
+        &self,
+        encoded: &EncodedPrompts<'_>,
+        noise: Option<&Tensor>,
+        mut on_step: impl FnMut(&StepProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<SampledPicture>, DiffusionError> {
+        if self.options.residency == Residency::OneAtATime {
+            self.vae.release();
+        }
+        self.sampling().sample(encoded, noise, &mut on_step)
+    }
+
+    /// The third part: decodes the pictures.
+    ///
+    /// # Errors
+    /// When the autoencoder cannot be loaded, a picture is not finite, or the device fails.
+    pub fn decode_all(
+        &self,
+        sampled: Vec<SampledPicture>,
+    ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
+        if self.options.residency == Residency::OneAtATime {
+            self.unet.release();
+        }
+        self.sampling().decode_all(sampled)
     }
 
     /// Decodes latents `[n, channels, h, w]` as the sampler has them; gives `[n, 3, 8 h, 8 w]` with
@@ -275,18 +392,18 @@ impl StableDiffusion {
     /// # Errors
     /// When shapes do not fit or the device fails.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
-        let scaled = (latents.to_dtype(DType::F32)? / self.vae.config().scaling_factor)?;
+        let scaled = (latents.to_dtype(DType::F32)? / self.vae_config.scaling_factor)?;
         Ok(to_picture(&self.decode_scaled(&scaled)?)?.clamp(0f32, 1f32)?)
     }
 }
 
 impl Networks for StableDiffusion {
     fn unet_config(&self) -> &UNetConfig {
-        self.unet.config()
+        &self.unet_config
     }
 
     fn vae_config(&self) -> &VaeConfig {
-        self.vae.config()
+        &self.vae_config
     }
 
     fn compute(&self) -> (&Device, DType) {
@@ -294,7 +411,7 @@ impl Networks for StableDiffusion {
     }
 
     fn prepare(&self, encoder_hidden_states: &Tensor) -> Result<Context, DiffusionError> {
-        let context = self.unet.prepare(encoder_hidden_states)?;
+        let context = self.unet()?.prepare(encoder_hidden_states)?;
         Ok(Context::KeysValues(context))
     }
 
@@ -305,24 +422,35 @@ impl Networks for StableDiffusion {
         context: &Context,
         shortcuts: Shortcuts<'_>,
     ) -> Result<Tensor, DiffusionError> {
+        let unet = self.unet()?;
         let prepared;
         let context = match context {
             Context::KeysValues(context) => context,
             Context::HiddenStates(states) => {
-                prepared = self.unet.prepare(states)?;
+                prepared = unet.prepare(states)?;
                 &prepared
             }
         };
-        Ok(self
-            .unet
-            .forward_with(sample, &[timestep], context, shortcuts)?)
+        Ok(unet.forward_with(sample, &[timestep], context, shortcuts)?)
     }
 
     fn decode_scaled(&self, latents: &Tensor) -> Result<Tensor, DiffusionError> {
         let Compute { device, dtype, .. } = &self.options.compute;
         let latents = latents.to_dtype(*dtype)?.to_device(device)?;
-        Ok(self.vae.decode(&latents, self.options.vae_tiling)?)
+        Ok(self.vae()?.decode(&latents, self.options.vae_tiling)?)
     }
+}
+
+fn own_text_encoder(
+    files: &PipelineFiles,
+    options: &PipelineOptions,
+) -> Result<Arc<dyn TextEncoder>, DiffusionError> {
+    let (text, compute) = (files.text().clone(), options.compute.clone());
+    let load = move || ClipTextEncoder::from_files(&text, "the model's own", None, &compute);
+    Ok(match options.residency {
+        Residency::Kept => Arc::new(load()?),
+        Residency::OneAtATime => Arc::new(OnDemandTextEncoder::new(load)?),
+    })
 }
 
 /// `[3, h, w]` from 0 to 1 to 8 bits, rounded as diffusers' `numpy_to_pil` does.

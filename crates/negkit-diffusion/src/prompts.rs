@@ -8,13 +8,17 @@ use negkit_text::TextEncoder;
 use crate::DiffusionError;
 use crate::pipeline::PictureRequest;
 
-/// Encodes the prompts of one batch after the other, and remembers those that come again: all negative
-/// prompts of the run, mostly one, and the prompts of the batch before.
+/// The encodings of one batch after the other, or of all at once.
+///
+/// Batch by batch, those that come again are remembered: all negative prompts of the run, mostly one, and
+/// the prompts of the batch before.
 pub(crate) struct Prompts<'a> {
-    encoder: &'a dyn TextEncoder,
     negative: HashSet<&'a str>,
     known: HashMap<&'a str, Encoded>,
 }
+
+/// How many texts are encoded at a time where all are encoded at once.
+const AT_A_TIME: usize = 32;
 
 struct Encoded {
     /// `[length, hidden]`.
@@ -34,49 +38,69 @@ pub(crate) struct BatchPrompts {
 
 impl<'a> Prompts<'a> {
     /// Nothing is encoded yet. Without `guided` negative prompts are never read.
-    pub(crate) fn new(
-        encoder: &'a dyn TextEncoder,
-        requests: &'a [PictureRequest],
-        guided: bool,
-    ) -> Self {
+    pub(crate) fn new(requests: &'a [PictureRequest], guided: bool) -> Self {
         let negative = requests.iter().filter(|_| guided);
         Self {
-            encoder,
             negative: negative.map(|r| r.negative_prompt.as_str()).collect(),
             known: HashMap::new(),
         }
     }
 
-    /// The hidden states of a batch of the run.
+    /// Encodes all texts of the run, for [`Prompts::batch`].
+    ///
+    /// # Errors
+    /// When the encoder or the device fails.
+    pub(crate) fn encode_all(
+        &mut self,
+        requests: &'a [PictureRequest],
+        encoder: &dyn TextEncoder,
+    ) -> Result<(), DiffusionError> {
+        for some in self.texts(requests).chunks(AT_A_TIME) {
+            self.add(some, encoder)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes what is not known yet of a batch of the run, and forgets what is not in it.
     ///
     /// # Errors
     /// When the encoder or the device fails.
     pub(crate) fn encode(
         &mut self,
         batch: &'a [PictureRequest],
+        encoder: &dyn TextEncoder,
     ) -> Result<BatchPrompts, DiffusionError> {
-        let prompts: Vec<&str> = batch.iter().map(|r| r.prompt.as_str()).collect();
-        let negative = batch
-            .iter()
-            .map(|r| r.negative_prompt.as_str())
-            .filter(|text| self.negative.contains(text));
-        let texts: Vec<&str> = negative.chain(prompts.iter().copied()).collect();
-        self.add(&texts)?;
-        let rows = texts
-            .iter()
-            .map(|text| Ok(&self.known(text)?.hidden_states));
-        let hidden_states = Tensor::stack(&rows.collect::<Result<Vec<_>, DiffusionError>>()?, 0)?;
-        let removed = prompts
-            .iter()
-            .map(|text| Ok(self.known(text)?.removed.clone()));
-        let removed = removed.collect::<Result<_, DiffusionError>>()?;
-        let wanted: HashSet<&str> = prompts.into_iter().collect();
+        self.add(&self.texts(batch), encoder)?;
+        let found = self.batch(batch)?;
+        let wanted: HashSet<&str> = batch.iter().map(|r| r.prompt.as_str()).collect();
         self.known
             .retain(|text, _| wanted.contains(text) || self.negative.contains(text));
+        Ok(found)
+    }
+
+    /// The hidden states of a batch of the run whose texts are known.
+    ///
+    /// # Errors
+    /// When one is not known, or the device fails.
+    pub(crate) fn batch(&self, batch: &[PictureRequest]) -> Result<BatchPrompts, DiffusionError> {
+        let rows = self.texts(batch).into_iter();
+        let rows = rows.map(|text| Ok(&self.known(text)?.hidden_states));
+        let hidden_states = Tensor::stack(&rows.collect::<Result<Vec<_>, DiffusionError>>()?, 0)?;
+        let removed = batch
+            .iter()
+            .map(|r| Ok(self.known(&r.prompt)?.removed.clone()));
         Ok(BatchPrompts {
             hidden_states,
-            removed,
+            removed: removed.collect::<Result<_, DiffusionError>>()?,
         })
+    }
+
+    /// The negative prompts that are read, then the prompts.
+    fn texts<'b>(&self, requests: &'b [PictureRequest]) -> Vec<&'b str> {
+        let negative = requests.iter().map(|r| r.negative_prompt.as_str());
+        let negative = negative.filter(|text| self.negative.contains(text));
+        let prompts = requests.iter().map(|r| r.prompt.as_str());
+        negative.chain(prompts).collect()
     }
 
     fn known(&self, text: &str) -> Result<&Encoded, DiffusionError> {
@@ -86,7 +110,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// Encodes those of `texts` that are not known yet, in one call.
-    fn add(&mut self, texts: &[&'a str]) -> Result<(), DiffusionError> {
+    fn add(&mut self, texts: &[&'a str], encoder: &dyn TextEncoder) -> Result<(), DiffusionError> {
         let mut new: Vec<&'a str> = Vec::new();
         for text in texts {
             if !self.known.contains_key(text) && !new.contains(text) {
@@ -96,7 +120,7 @@ impl<'a> Prompts<'a> {
         if new.is_empty() {
             return Ok(());
         }
-        let encoding = self.encoder.encode(&new)?;
+        let encoding = encoder.encode(&new)?;
         for (row, (text, tokens)) in new.iter().zip(&encoding.tokens).enumerate() {
             let encoded = Encoded {
                 hidden_states: encoding.last_hidden_state.get(row)?,
@@ -185,17 +209,17 @@ mod tests {
             request("dog", ""),
         ];
         let spy = Spy::new();
-        let mut prompts = Prompts::new(&spy, &requests, true);
+        let mut prompts = Prompts::new(&requests, true);
         let values = |batch: BatchPrompts| {
             let all = batch.hidden_states.flatten_all().unwrap();
             (all.to_vec1::<f32>().unwrap(), batch.removed)
         };
-        let first = values(prompts.encode(&requests[..2]).unwrap());
+        let first = values(prompts.encode(&requests[..2], &spy).unwrap());
         assert_eq!(first, (vec![0., 0., 3., 3.], vec![None, None]));
-        let second = values(prompts.encode(&requests[2..4]).unwrap());
+        let second = values(prompts.encode(&requests[2..4], &spy).unwrap());
         let cut = Some("r".to_owned());
         assert_eq!(second, (vec![0., 1., 3., 6.], vec![None, cut]));
-        let third = values(prompts.encode(&requests[4..]).unwrap());
+        let third = values(prompts.encode(&requests[4..], &spy).unwrap());
         assert_eq!(third, (vec![0., 3.], vec![None]));
         assert_eq!(
             *spy.asked.lock().unwrap(),
@@ -204,11 +228,32 @@ mod tests {
     }
 
     #[test]
+    fn all_texts_at_once_are_those_of_the_batches() {
+        let texts: Vec<String> = (0..2 * AT_A_TIME).map(|i| "x".repeat(i % 50)).collect();
+        let requests: Vec<_> = texts.iter().map(|text| request(text, "not")).collect();
+        let (one, other) = (Spy::new(), Spy::new());
+        let mut ahead = Prompts::new(&requests, true);
+        ahead.encode_all(&requests, &one).unwrap();
+        let mut by_batch = Prompts::new(&requests, true);
+        for batch in requests.chunks(7) {
+            let expected = by_batch.encode(batch, &other).unwrap();
+            let found = ahead.batch(batch).unwrap();
+            let numbers = |of: &BatchPrompts| {
+                let all = of.hidden_states.flatten_all().unwrap();
+                all.to_vec1::<f32>().unwrap()
+            };
+            assert_eq!(numbers(&found), numbers(&expected));
+            assert_eq!(found.removed, expected.removed);
+        }
+        assert_eq!(one.asked.lock().unwrap().len(), 51);
+    }
+
+    #[test]
     fn without_guidance_negative_prompts_are_not_read() {
         let requests = [request("cat", "never")];
         let spy = Spy::new();
-        let batch = Prompts::new(&spy, &requests, false)
-            .encode(&requests)
+        let batch = Prompts::new(&requests, false)
+            .encode(&requests, &spy)
             .unwrap();
         assert_eq!(batch.hidden_states.dims(), [1, 1, 1]);
         assert_eq!(*spy.asked.lock().unwrap(), ["cat"]);

@@ -79,6 +79,22 @@ pub struct Sampling<'a> {
     pub scheduler: &'a SchedulerConfig,
 }
 
+/// The texts of a run, encoded, before its pictures are sampled.
+pub struct EncodedPrompts<'a> {
+    requests: &'a [PictureRequest],
+    settings: &'a SamplingSettings,
+    prompts: Prompts<'a>,
+}
+
+/// A picture that is sampled and not decoded yet.
+#[derive(Debug, Clone)]
+pub struct SampledPicture {
+    request: PictureRequest,
+    /// `[1, channels, height / 8, width / 8]`, f32.
+    latents: Tensor,
+    truncated: Option<String>,
+}
+
 impl Sampling<'_> {
     /// Makes the pictures, batch by batch: see [`crate::StableDiffusion::generate`].
     ///
@@ -92,6 +108,79 @@ impl Sampling<'_> {
         noise: Option<&Tensor>,
         on_step: &mut dyn FnMut(&StepProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
+        self.check(requests, settings, noise)?;
+        let mut prompts = Prompts::new(requests, guided(settings));
+        let mut finished = Vec::with_capacity(requests.len());
+        for batch in Batch::all(requests, settings) {
+            let encoded = prompts.encode(batch.requests, self.text)?;
+            let sampled = self.sample_batch(batch, encoded, settings, noise, on_step)?;
+            finished.extend(self.decode_all(sampled)?);
+        }
+        Ok(finished)
+    }
+
+    /// The first of three parts of [`Sampling::generate`] that need a network each: the text encoder's.
+    ///
+    /// # Errors
+    /// When the settings contradict themselves or the model, or the encoder or the device fails.
+    pub fn encode<'a>(
+        &self,
+        requests: &'a [PictureRequest],
+        settings: &'a SamplingSettings,
+    ) -> Result<EncodedPrompts<'a>, DiffusionError> {
+        self.check(requests, settings, None)?;
+        let mut prompts = Prompts::new(requests, guided(settings));
+        prompts.encode_all(requests, self.text)?;
+        Ok(EncodedPrompts {
+            requests,
+            settings,
+            prompts,
+        })
+    }
+
+    /// The second part, the UNet's.
+    ///
+    /// # Errors
+    /// When `noise` has another shape than the pictures need, the device fails, or `on_step` ends the
+    /// run.
+    pub fn sample(
+        &self,
+        encoded: &EncodedPrompts<'_>,
+        noise: Option<&Tensor>,
+        on_step: &mut dyn FnMut(&StepProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<SampledPicture>, DiffusionError> {
+        let EncodedPrompts {
+            requests,
+            settings,
+            prompts,
+        } = encoded;
+        self.check(requests, settings, noise)?;
+        let mut sampled = Vec::with_capacity(requests.len());
+        for batch in Batch::all(requests, settings) {
+            let encoded = prompts.batch(batch.requests)?;
+            sampled.extend(self.sample_batch(batch, encoded, settings, noise, on_step)?);
+        }
+        Ok(sampled)
+    }
+
+    /// The third part, the autoencoder's.
+    ///
+    /// # Errors
+    /// When a picture is not finite, or the device fails.
+    pub fn decode_all(
+        &self,
+        sampled: Vec<SampledPicture>,
+    ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
+        // One at a time: the decoder's feature maps are the largest of the whole run.
+        sampled.into_iter().map(|one| self.finish(one)).collect()
+    }
+
+    fn check(
+        &self,
+        requests: &[PictureRequest],
+        settings: &SamplingSettings,
+        noise: Option<&Tensor>,
+    ) -> Result<(), DiffusionError> {
         let shape = latent_shape(self.networks, settings, requests.len())?;
         if let Some(noise) = noise
             && noise.dims() != shape
@@ -112,28 +201,20 @@ impl Sampling<'_> {
                 "batch size 0: expected at least 1".to_owned(),
             ));
         }
-        let mut prompts = Prompts::new(self.text, requests, guided(settings));
-        let mut finished = Vec::with_capacity(requests.len());
-        for first in (0..requests.len()).step_by(settings.batch_size) {
-            let batch = &requests[first..requests.len().min(first + settings.batch_size)];
-            let noise = noise
-                .map(|all| all.narrow(0, first, batch.len()))
-                .transpose()?;
-            let prompts = prompts.encode(batch)?;
-            finished.extend(self.generate_batch(batch, prompts, settings, noise, first, on_step)?);
-        }
-        Ok(finished)
+        Ok(())
     }
 
-    fn generate_batch(
+    fn sample_batch(
         &self,
-        batch: &[PictureRequest],
+        Batch {
+            first: first_picture,
+            requests: batch,
+        }: Batch<'_>,
         prompts: BatchPrompts,
         settings: &SamplingSettings,
-        noise: Option<Tensor>,
-        first_picture: usize,
+        noise: Option<&Tensor>,
         on_step: &mut dyn FnMut(&StepProgress<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<GeneratedPicture>, DiffusionError> {
+    ) -> Result<Vec<SampledPicture>, DiffusionError> {
         let (device, dtype) = self.networks.compute();
         let guided = guided(settings);
         let context = prompts.hidden_states.to_dtype(dtype)?.to_device(device)?;
@@ -143,7 +224,10 @@ impl Sampling<'_> {
         let mut source = generators(batch);
         let shape = latent_shape(self.networks, settings, batch.len())?;
         let start = match noise {
-            Some(noise) => noise.to_dtype(DType::F32)?,
+            Some(noise) => {
+                let own = noise.narrow(0, first_picture, batch.len())?;
+                own.to_dtype(DType::F32)?
+            }
             None => source.randn(&shape, DType::F32, &Device::Cpu)?,
         };
         let mut latents = (start.to_device(device)? * scheduler.init_noise_sigma())?;
@@ -199,28 +283,39 @@ impl Sampling<'_> {
                 });
             }
         }
-        let mut pictures = Vec::with_capacity(batch.len());
-        for ((i, request), truncated) in batch.iter().enumerate().zip(prompts.removed) {
-            // One at a time: the decoder's feature maps are the largest of the whole run.
-            let latents = latents.narrow(0, i, 1)?;
-            let values = self.decode(&latents)?.squeeze(0)?;
-            // Clamping would turn a NaN into black or white.
-            if !values.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Err(DiffusionError::NotFinite {
-                    seed: request.seed,
-                    dtype,
-                });
-            }
-            let values = values.clamp(0f32, 1f32)?;
-            pictures.push(GeneratedPicture {
+        let own = batch.iter().enumerate().zip(prompts.removed);
+        own.map(|((i, request), truncated)| {
+            Ok(SampledPicture {
                 request: request.clone(),
-                picture: to_rgb(&values)?,
-                values,
-                latents: latents.squeeze(0)?.to_device(&Device::Cpu)?,
+                latents: latents.narrow(0, i, 1)?,
                 truncated,
+            })
+        })
+        .collect()
+    }
+
+    fn finish(&self, sampled: SampledPicture) -> Result<GeneratedPicture, DiffusionError> {
+        let SampledPicture {
+            request,
+            latents,
+            truncated,
+        } = sampled;
+        let values = self.decode(&latents)?.squeeze(0)?;
+        // Clamping would turn a NaN into black or white.
+        if !values.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            return Err(DiffusionError::NotFinite {
+                seed: request.seed,
+                dtype: self.networks.compute().1,
             });
         }
-        Ok(pictures)
+        let values = values.clamp(0f32, 1f32)?;
+        Ok(GeneratedPicture {
+            request,
+            picture: to_rgb(&values)?,
+            values,
+            latents: latents.squeeze(0)?.to_device(&Device::Cpu)?,
+            truncated,
+        })
     }
 
     /// Latents as the sampler has them to `[n, 3, 8 h, 8 w]`, not yet clamped to 0 to 1.
@@ -228,6 +323,29 @@ impl Sampling<'_> {
         let scaling_factor = self.networks.vae_config().scaling_factor;
         let scaled = (latents.to_dtype(DType::F32)? / scaling_factor)?;
         to_picture(&self.networks.decode_scaled(&scaled)?)
+    }
+}
+
+/// Requests whose pictures are made at a time.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    /// Index of the first among all of the run.
+    first: usize,
+    requests: &'a [PictureRequest],
+}
+
+impl<'a> Batch<'a> {
+    /// All batches of a run; the size is not 0.
+    fn all(
+        requests: &'a [PictureRequest],
+        settings: &SamplingSettings,
+    ) -> impl Iterator<Item = Self> + use<'a> {
+        let size = settings.batch_size;
+        let batches = requests.chunks(size).enumerate();
+        batches.map(move |(i, requests)| Self {
+            first: i * size,
+            requests,
+        })
     }
 }
 

@@ -19,6 +19,7 @@ mod config;
 mod device;
 mod fused;
 mod layers;
+mod on_demand;
 pub mod ops;
 mod packed;
 mod params;
@@ -37,5 +38,6 @@ pub use negkit_kernels::{
     AttentionMask, Isa, IsaError, Products, ThreadsError, operations, threads, use_threads,
     usual_threads,
 };
+pub use on_demand::OnDemand;
 pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorFactory, TensorSource};
 pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};

@@ -200,4 +200,8 @@ impl TextEncoder for CachedTextEncoder {
     fn info(&self) -> &EncoderInfo {
         self.encoder.info()
     }
+
+    fn release(&self) {
+        self.encoder.release();
+    }
 }

@@ -23,6 +23,10 @@ pub trait TextEncoder: Send + Sync {
 
     /// What this encoder is.
     fn info(&self) -> &EncoderInfo;
+
+    /// Gives back memory that a later [`TextEncoder::encode`] would take again: nothing, where an
+    /// encoder does not say otherwise.
+    fn release(&self) {}
 }
 
 /// The encoding of a batch of prompts.

@@ -28,6 +28,7 @@ mod clip_encoder;
 mod clip_files;
 mod encoder;
 mod error;
+mod on_demand;
 pub mod tokenizer;
 pub mod tower;
 
@@ -36,3 +37,4 @@ pub use clip_encoder::ClipTextEncoder;
 pub use clip_files::ClipFiles;
 pub use encoder::{EncoderInfo, Misfit, PromptTokens, TextEncoder, TextEncoding, WeightsSource};
 pub use error::TextError;
+pub use on_demand::OnDemandTextEncoder;

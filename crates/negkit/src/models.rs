@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use negkit_clipseg::{ClipSeg, ClipSegFiles};
-use negkit_diffusion::{OpenPipeline, PipelineFiles, PipelineOptions, StableDiffusion};
+use negkit_diffusion::{OpenPipeline, PipelineFiles, PipelineOptions, Residency, StableDiffusion};
 use negkit_hub::{ClipSize, Hub, Location, ModelKind, Resolved, Want};
 use negkit_nn::Compute;
-use negkit_text::{ClipFiles, ClipTextEncoder, TextEncoder};
+use negkit_text::{ClipFiles, ClipTextEncoder, OnDemandTextEncoder, TextEncoder};
 
 use crate::Result;
 
@@ -52,9 +52,27 @@ impl Models {
     /// # Errors
     /// When the files cannot be found, read, or do not fit each other.
     pub fn text_encoder(&self, spec: &str, size: ClipSize) -> Result<Arc<dyn TextEncoder>> {
+        self.text_encoder_with(spec, size, Residency::Kept)
+    }
+
+    /// The same for a model of this residency: one that is to be in memory with nothing else can be
+    /// released.
+    ///
+    /// # Errors
+    /// When the files cannot be found, read, or do not fit each other.
+    pub fn text_encoder_with(
+        &self,
+        spec: &str,
+        size: ClipSize,
+        residency: Residency,
+    ) -> Result<Arc<dyn TextEncoder>> {
         let files = self.clip_files(spec, ModelKind::TextEncoder, size)?;
-        let encoder = ClipTextEncoder::from_files(&files, spec, None, &self.compute)?;
-        Ok(Arc::new(encoder))
+        let (name, compute) = (spec.to_owned(), self.compute.clone());
+        let load = move || ClipTextEncoder::from_files(&files, &name, None, &compute);
+        Ok(match residency {
+            Residency::Kept => Arc::new(load()?),
+            Residency::OneAtATime => Arc::new(OnDemandTextEncoder::new(load)?),
+        })
     }
 
     /// The files of a CLIP ([`ModelKind::Clip`]), or of what has its text tower at least

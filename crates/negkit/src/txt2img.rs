@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use negkit_diffusion::{
-    GeneratedPicture, PictureRequest, SamplingSettings, StableDiffusion, StepProgress,
+    GeneratedPicture, PictureRequest, Residency, SamplingSettings, StableDiffusion, StepProgress,
 };
 use negkit_image::{GenerationParameters, PARAMETERS_KEY, Panel, Sheet, write_atomic, write_png};
 use negkit_text::TextEncoder;
@@ -60,15 +60,15 @@ pub fn requests(
 /// configuration does not say.
 pub fn own_side(model: &StableDiffusion) -> usize {
     const STABLE_DIFFUSION_1: usize = 512;
-    let latents = model.unet().config().sample_size;
+    let latents = model.unet_config().sample_size;
     latents.map_or(STABLE_DIFFUSION_1, |side| {
-        side.saturating_mul(model.vae().config().scale())
+        side.saturating_mul(model.vae_config().scale())
     })
 }
 
 /// Makes the pictures of `requests` with every encoder in turn. `noise` takes the place of the
 /// seeds' starting noise; `on_step` may end the run. However it ends, the model has its own encoder
-/// again.
+/// again. With [`Residency::OneAtATime`] the UNet and the autoencoder are loaded once for all encoders.
 ///
 /// # Errors
 /// When there is no encoder or no request, an encoder does not fit the model, or a picture cannot
@@ -103,28 +103,60 @@ fn run_encoders(
     mut on_step: impl FnMut(&RunProgress<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<EncoderPictures>> {
     // Nothing is made before every encoder is known to fit.
-    for (_, encoder) in encoders {
-        model.set_text_encoder(encoder.clone().unwrap_or_else(|| own.clone()))?;
+    let encoders: Vec<_> = encoders
+        .iter()
+        .map(|(name, encoder)| (name, encoder.as_ref().unwrap_or(own)))
+        .collect();
+    for &(_, encoder) in &encoders {
+        model.set_text_encoder(encoder.clone())?;
     }
-    let mut runs = Vec::with_capacity(encoders.len());
-    for (index, (name, encoder)) in encoders.iter().enumerate() {
-        model.set_text_encoder(encoder.clone().unwrap_or_else(|| own.clone()))?;
-        let model = &*model;
-        let pictures = model.generate(requests, settings, noise, |step| {
-            on_step(&RunProgress {
-                model,
-                encoder: index,
-                step,
+    let mut step_of = |model: &StableDiffusion, encoder, step: &StepProgress<'_>| {
+        on_step(&RunProgress {
+            model,
+            encoder,
+            step,
+        })
+    };
+    let mut all = Vec::with_capacity(encoders.len());
+    match model.residency() {
+        Residency::Kept => {
+            for (index, &(_, encoder)) in encoders.iter().enumerate() {
+                model.set_text_encoder(encoder.clone())?;
+                let model = &*model;
+                let on_step = |step: &StepProgress<'_>| step_of(model, index, step);
+                all.push(model.generate(requests, settings, noise, on_step)?);
+            }
+        }
+        Residency::OneAtATime => {
+            let mut encoded = Vec::with_capacity(encoders.len());
+            for &(_, encoder) in &encoders {
+                model.set_text_encoder(encoder.clone())?;
+                encoded.push(model.encode(requests, settings)?);
+            }
+            // It is in memory even where it was not asked for.
+            own.release();
+            let model = &*model;
+            let mut sampled = Vec::with_capacity(encoders.len());
+            for (index, prompts) in encoded.iter().enumerate() {
+                let on_step = |step: &StepProgress<'_>| step_of(model, index, step);
+                sampled.push(model.sample(prompts, noise, on_step)?);
+            }
+            for pictures in sampled {
+                all.push(model.decode_all(pictures)?);
+            }
+        }
+    }
+    encoders
+        .into_iter()
+        .zip(all)
+        .map(|((name, encoder), pictures)| {
+            Ok(EncoderPictures {
+                encoder: name.clone(),
+                pictures,
+                encoder_sha256: encoder.info().weights.sha256()?.map(str::to_owned),
             })
-        })?;
-        let sha256 = model.text().info().weights.sha256()?;
-        runs.push(EncoderPictures {
-            encoder: name.clone(),
-            pictures,
-            encoder_sha256: sha256.map(str::to_owned),
-        });
-    }
-    Ok(runs)
+        })
+        .collect()
 }
 
 /// What a saved picture was made with, as the JSON beside it has it.

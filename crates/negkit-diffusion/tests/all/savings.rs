@@ -50,7 +50,7 @@ const GUIDANCE: f64 = 7.5;
 #[test]
 fn keeping_deep_features_changes_no_bit_and_reusing_them_at_once_neither() {
     let model = model();
-    let unet = model.unet();
+    let unet = model.unet().unwrap();
     let random =
         |shape: (usize, usize, usize, usize)| Tensor::randn(0f32, 1., shape, &Device::Cpu).unwrap();
     let sample = random((2, 4, 8, 6));

@@ -15,7 +15,7 @@ use negkit_clip::Clip;
 use negkit_clipseg::{ClipSeg, ClipSegError, ClipSegFiles};
 use negkit_diffusion::{
     DiffusionError, GeneratedPicture, OpenPipeline, PictureRequest, PipelineFiles, PipelineOptions,
-    SamplingSettings, StableDiffusion,
+    Residency, SamplingSettings, StableDiffusion,
 };
 use negkit_nn::{Compute, Products};
 use negkit_text::{
@@ -36,6 +36,7 @@ struct Own {
     /// What every number is multiplied by.
     factor: f32,
     calls: AtomicUsize,
+    releases: AtomicUsize,
 }
 
 impl Own {
@@ -51,6 +52,7 @@ impl Own {
             },
             factor: 1.,
             calls: AtomicUsize::new(0),
+            releases: AtomicUsize::new(0),
         }
     }
 
@@ -95,6 +97,10 @@ impl TextEncoder for Own {
 
     fn info(&self) -> &EncoderInfo {
         &self.info
+    }
+
+    fn release(&self) {
+        self.releases.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -172,6 +178,58 @@ fn the_callback_ends_the_run() {
     assert_eq!(seen, [(0, 1), (0, 2), (0, 3), (0, 4), (1, 1), (1, 2)]);
     // The model is as good as before.
     assert_eq!(generate(&model, &requests, &settings()).unwrap().len(), 2);
+}
+
+#[test]
+fn one_network_at_a_time_makes_the_same_pictures() {
+    let files = PipelineFiles::open(weights("sd"), &OpenPipeline::default()).unwrap();
+    let model = |residency| {
+        let options = PipelineOptions {
+            residency,
+            ..PipelineOptions::new(Compute::cpu())
+        };
+        StableDiffusion::from_files(&files, None, &options).unwrap()
+    };
+    let requests = ["a cat", "no dog", "a cat"].map(|prompt| request(prompt, 5));
+    let settings = SamplingSettings {
+        batch_size: 2,
+        ..settings()
+    };
+    let run = |residency| {
+        let own = Arc::new(Own::new(HIDDEN, None));
+        let encoders: [NamedEncoder; 2] =
+            [("own".into(), Some(own.clone())), ("stock".into(), None)];
+        let mut model = model(residency);
+        let mut seen = Vec::new();
+        let runs = txt2img::run(&mut model, &encoders, &requests, &settings, None, |at| {
+            let preview = at.model.decode(at.step.latents).unwrap();
+            assert_eq!(preview.dims()[0], at.step.pictures);
+            seen.push((at.encoder, at.step.first_picture, at.step.step));
+            ControlFlow::Continue(())
+        });
+        let pictures: Vec<_> = runs.unwrap().into_iter().flat_map(|r| r.pictures).collect();
+        let (calls, releases) = (&own.calls, &own.releases);
+        let counts = [calls, releases].map(|count| count.load(Ordering::Relaxed));
+        (pictures, seen, counts)
+    };
+    let (kept, steps, counts) = run(Residency::Kept);
+    assert_eq!(counts, [1, 0]);
+    let (released, same_steps, counts) = run(Residency::OneAtATime);
+    assert_eq!((same_steps, counts), (steps, [1, 1]));
+    assert_eq!(kept.len(), 6);
+    for (a, b) in kept.iter().zip(&released) {
+        assert_eq!(a.request, b.request);
+        assert_eq!(largest_difference(&a.values, &b.values), 0.);
+        assert_eq!(largest_difference(&a.latents, &b.latents), 0.);
+    }
+    // Alone, and again, when everything has been taken out of memory.
+    let model = model(Residency::OneAtATime);
+    for _ in 0..2 {
+        let made = generate(&model, &requests, &settings).unwrap();
+        for (a, b) in kept[3..].iter().zip(&made) {
+            assert_eq!(largest_difference(&a.values, &b.values), 0.);
+        }
+    }
 }
 
 #[test]

@@ -310,7 +310,7 @@ fn a_unet_learns_and_paints_the_same_from_its_folder() {
     let sample = Tensor::randn(0f32, 1., (2, 4, 4, 4), &Device::Cpu).unwrap();
     let context = Tensor::randn(0f32, 1., (2, 12, 24), &Device::Cpu).unwrap();
     let run = |unet: &UNet| unet.forward(&sample, &[999., 20.], &context).unwrap();
-    let (trained, published) = (run(task.unet()), run(model.unet()));
+    let (trained, published) = (run(task.unet()), run(&model.unet().unwrap()));
     let size = trained.abs().unwrap().max_all().unwrap();
     let size: f32 = size.to_scalar().unwrap();
     assert!(largest_difference(&trained, &published) < F16_TOLERANCE * size.max(1.));
