@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::{DType, Device, Tensor};
 use negkit_checkpoint::naming::{Naming, compvis, diffusers_vae};
 use negkit_checkpoint::{Checkpoint, OpenOptions};
 use negkit_nn::{AttentionBudget, Compute, Ignored, Params, TensorSource, read_config};
@@ -218,6 +219,48 @@ pub fn load_vae(
     let vae = Vae::load(&params, config)?;
     params.finish("the VAE", Ignored::default())?;
     Ok(vae)
+}
+
+/// Tensors of a file's names and shapes without its values: what a model is built from to see whether it
+/// fits, when it is to be read later.
+struct Outline(Arc<dyn TensorSource>);
+
+impl TensorSource for Outline {
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.0.shape(name)
+    }
+
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        let shape = self.0.shape(name).unwrap_or_default();
+        // One zero, whatever the shape.
+        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
+    }
+
+    fn origin(&self) -> String {
+        self.0.origin()
+    }
+
+    /// Layers then pack nothing.
+    fn changes(&self) -> bool {
+        true
+    }
+}
+
+/// Whether UNet and autoencoder can be built from these files, without reading their tensors.
+///
+/// # Errors
+/// Those of [`load_unet`] and [`load_vae`] when a configuration is not supported, or tensors are missing,
+/// misshapen or too many.
+pub(crate) fn check_networks(files: &PipelineFiles) -> Result<(), DiffusionError> {
+    let (compute, attention) = (Compute::cpu(), AttentionBudget::default());
+    let [unet, vae] = [files.unet(), files.vae()].map(|tensors| Arc::new(Outline(tensors.clone())));
+    load_unet(unet, files.unet_config(), &compute, attention)?;
+    load_vae(vae, files.vae_config(), &compute, attention)?;
+    Ok(())
 }
 
 /// Opens one folder of a pipeline (`unet/`): its tensors and its `config.json`.

@@ -9,7 +9,7 @@ use negkit_nn::{AttentionBudget, Compute, OnDemand};
 use negkit_text::{ClipTextEncoder, OnDemandTextEncoder, TextEncoder, WeightsSource};
 
 use crate::DiffusionError;
-use crate::files::{PipelineFiles, load_unet, load_vae};
+use crate::files::{PipelineFiles, check_networks, load_unet, load_vae};
 use crate::noise::NoiseSource;
 use crate::sampling::{
     Context, EncodedPrompts, Networks, SampledPicture, Sampling, generators, latent_shape,
@@ -153,9 +153,8 @@ impl StableDiffusion {
     /// published with.
     ///
     /// # Errors
-    /// When the files do not fit each other, or the encoder's hidden size does not fit the UNet. With
-    /// [`Residency::OneAtATime`] the UNet is not read yet, and what is wrong with it shows when pictures
-    /// are made.
+    /// When the files do not fit each other, or the encoder's hidden size does not fit the UNet. That is
+    /// found with [`Residency::OneAtATime`], too, where tensors of UNet and autoencoder are not read yet.
     pub fn from_files(
         files: &PipelineFiles,
         text: Option<Arc<dyn TextEncoder>>,
@@ -191,11 +190,13 @@ impl StableDiffusion {
             scheduler: files.scheduler().clone().for_stable_diffusion(),
             options: options.clone(),
         };
-        // An autoencoder that does not fit must not show when pictures are sampled already.
-        model.vae()?;
         match options.residency {
-            Residency::Kept => drop(model.unet()?),
-            Residency::OneAtATime => model.vae.release(),
+            Residency::Kept => {
+                model.unet()?;
+                model.vae()?;
+            }
+            // What does not fit must not show when pictures are sampled already.
+            Residency::OneAtATime => check_networks(files)?,
         }
         Ok(model)
     }
