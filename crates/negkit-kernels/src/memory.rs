@@ -3,9 +3,17 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-#[derive(Clone, Copy)]
+use bytemuck::Zeroable;
+
+#[derive(Clone, Copy, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
+
+/// Memory that the system gives zeroed is not written here: whoever writes it first, on whatever thread,
+/// has it made.
+fn zeros(lines: usize) -> Vec<Line> {
+    bytemuck::zeroed_vec(lines)
+}
 
 mod plain {
     /// Numbers for which any bits are a value.
@@ -28,7 +36,7 @@ impl<T: Plain> Aligned<T> {
     pub(crate) fn zeros(length: usize) -> Self {
         let lines = (length * size_of::<T>()).div_ceil(size_of::<Line>());
         Self {
-            lines: vec![Line([0; 64]); lines],
+            lines: zeros(lines),
             length,
             kind: std::marker::PhantomData,
         }
@@ -77,7 +85,7 @@ impl<T: Plain> Scratch<T> {
             best.map(|i| spare.swap_remove(i)).unwrap_or_default()
         });
         if spare.len() < lines {
-            spare = vec![Line([0; 64]); lines];
+            spare = zeros(lines);
         }
         Self(Aligned {
             lines: spare,
