@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the small models of weights/mini from nothing: pictures of the world, training, export,
-# measurement. About seven hours on two cores.
+# measurement. About six hours on two cores.
 #
 #   eval/mini/train.sh [RUNFOLDER [WEIGHTS [RESULTS]]]
 #

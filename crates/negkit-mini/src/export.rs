@@ -90,16 +90,8 @@ pub const MODELS: [Model; 10] = {
         encoder("conclip", "negation-conclip"),
         model(
             "sd",
-            "sd-posed",
-            &[
-                "vae",
-                "latents",
-                "sparse-pictures",
-                "sparse-latents",
-                "sd",
-                "posed-pictures",
-                "posed-latents",
-            ],
+            "sd",
+            &["vae", "latents", "posed-pictures", "posed-latents"],
             Layout::Pipeline,
         ),
         model("clipseg", "clipseg", &[], Layout::ClipSeg),

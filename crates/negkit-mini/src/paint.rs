@@ -26,7 +26,7 @@ use crate::detect::cell_labels;
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, LATENT_CHANNELS, SEED};
 use crate::stage::Workshop;
-use crate::train::{World, pictures_of, posed_pictures, trained};
+use crate::train::{World, posed_pictures};
 use crate::{MiniError, progress};
 
 /// The autoencoder: folder `vae`, in diffusers' layout under `export`.
@@ -58,28 +58,41 @@ pub fn vae(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     Ok(())
 }
 
-/// Latents of a gallery's first pictures, with captions made when they are asked for.
+/// Latents of pictures of a gallery, with captions made when they are asked for.
 #[derive(Clone)]
 struct GalleryLatents<'a> {
     gallery: &'a Gallery,
-    pictures: usize,
-    /// Scaled, picture by picture.
+    /// Numbers of the pictures.
+    pictures: Vec<usize>,
+    /// Scaled, picture by picture, of the whole gallery.
     values: Arc<Vec<f32>>,
 }
 
 impl GalleryLatents<'_> {
     /// Those of the first `count` pictures.
-    fn first(self, count: usize) -> Self {
-        Self {
-            pictures: self.pictures.min(count),
-            ..self
-        }
+    fn first(mut self, count: usize) -> Self {
+        self.pictures.truncate(count);
+        self
     }
+
+    /// Those of the pictures that show something of which no two look alike, as many times as
+    /// [`recipe::VARIED_REPEATS`] says.
+    fn varied_again(mut self) -> Vec<Self> {
+        let gallery = self.gallery;
+        self.pictures.retain(|&i| is_varied(gallery.scene(i)));
+        vec![self; recipe::VARIED_REPEATS]
+    }
+}
+
+/// Whether the scene has a thing that stands, flies or moves in several ways, or wears something.
+fn is_varied(scene: &Scene) -> bool {
+    let mut things = scene.things.iter();
+    things.any(|thing| thing.state.is_some() || !thing.worn.is_empty())
 }
 
 impl CaptionedLatents for GalleryLatents<'_> {
     fn len(&self) -> usize {
-        self.pictures
+        self.pictures.len()
     }
 
     fn shape(&self) -> [usize; 3] {
@@ -87,12 +100,13 @@ impl CaptionedLatents for GalleryLatents<'_> {
     }
 
     fn read(&self, index: usize, latents: &mut [f32]) -> Result<(), TrainError> {
-        let each = latents.len();
+        let (index, each) = (self.pictures[index], latents.len());
         latents.copy_from_slice(&self.values[index * each..(index + 1) * each]);
         Ok(())
     }
 
     fn caption(&self, index: usize, choice: u64) -> Result<String, TrainError> {
+        let index = self.pictures[index];
         let scene = self.gallery.scene(index);
         let mut rng = draw("unet-captions", choice ^ (index as u64) << 32);
         Ok(match rng.random_bool(recipe::FULL_CAPTIONS_UNET) {
@@ -109,6 +123,7 @@ fn shape() -> [usize; 3] {
 }
 
 /// Several galleries' latents, one after the other.
+#[derive(Clone)]
 struct Joined<'a>(Vec<GalleryLatents<'a>>);
 
 impl Joined<'_> {
@@ -149,6 +164,7 @@ impl CaptionedLatents for &Joined<'_> {
         let config = recipe::detector_config().map_err(TrainError::other)?;
         let of_one = |&index: &usize| {
             let (own, index) = self.find(index)?;
+            let index = own.pictures[index];
             let (kinds, colours) = cell_labels(own.gallery, &[index], &config)?;
             Ok::<_, TrainError>(CellLabels { kinds, colours })
         };
@@ -191,7 +207,7 @@ fn latents<'a>(
         };
         Ok(GalleryLatents {
             gallery,
-            pictures: gallery.len(),
+            pictures: (0..gallery.len()).collect(),
             values: Arc::new(values),
         })
     };
@@ -203,14 +219,14 @@ struct Painter<'a> {
     shop: &'a Workshop,
     config: UNetConfig,
     schedule: SchedulerConfig,
-    /// Both towers; the text tower is that of the finished mini-clip.
+    /// Stock mini-clip.
     clip: PathBuf,
     text: Arc<dyn TextEncoder>,
 }
 
 impl<'a> Painter<'a> {
     fn open(shop: &'a Workshop) -> Result<Self, MiniError> {
-        let clip = shop.path("towers").join("export");
+        let clip = shop.path("clip").join("export");
         let text = ClipTextEncoder::load(&clip, &recipe::compute()).map_err(MiniError::other)?;
         Ok(Self {
             shop,
@@ -254,8 +270,7 @@ impl<'a> Painter<'a> {
     }
 }
 
-/// mini-sd: folder `sd-posed`, in diffusers' layout under `export`; as it is before its last training,
-/// in the folder `sd`.
+/// mini-sd: folder `sd`, in diffusers' layout under `export`.
 ///
 /// # Errors
 /// When the training fails.
@@ -266,57 +281,33 @@ pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     ];
     let mut ordinary = latents(shop, ("latents", "pictures"), &galleries)?;
     let held_out = Joined(ordinary.split_off(1));
-    unet_of_all_scenes(shop, &ordinary, &held_out)?;
-
-    let training = recipe::unet_posed_training();
-    let described = json!({
-        "training": training,
-        "ordinary_scenes": recipe::ORDINARY_BESIDE_POSED,
-        "full_captions": recipe::FULL_CAPTIONS_UNET,
-    });
     let posed = posed_pictures(shop)?;
     let of_posed = ("posed-latents", "posed-pictures");
     let mut all = latents(shop, of_posed, &[("training", &posed)])?;
+    all.extend(
+        all.clone()
+            .into_iter()
+            .flat_map(GalleryLatents::varied_again),
+    );
     for latents in ordinary {
         all.push(latents.first(recipe::ORDINARY_BESIDE_POSED));
     }
     let all = Joined(all);
-    let inputs = ["latents", "posed-latents", "towers", "sd"];
-    shop.stage("sd-posed", &described, &inputs, |folder| {
-        let painter = Painter::open(shop)?;
-        let store = trained(&shop.path("sd").join("export").join("unet"))?;
-        let folder_of_it = folder.join("training");
-        painter.train(&store, (&all, &held_out), &training, &folder_of_it)?;
-        painter.export(&store, &folder.join("export"))
-    })?;
-    Ok(())
-}
 
-/// The UNet from scratch, on ordinary scenes and on those with few things: folder `sd`, in
-/// diffusers' layout under `export`.
-fn unet_of_all_scenes(
-    shop: &Workshop,
-    ordinary: &[GalleryLatents<'_>],
-    held_out: &Joined<'_>,
-) -> Result<(), MiniError> {
-    let trainings = recipe::unet_trainings();
+    let training = recipe::unet_training();
     let described = json!({
-        "trainings": trainings,
+        "training": training,
         "model": recipe::unet_config(),
+        "ordinary_scenes": recipe::ORDINARY_BESIDE_POSED,
+        "repeats": recipe::VARIED_REPEATS,
         "full_captions": recipe::FULL_CAPTIONS_UNET,
     });
-    let sparse = pictures_of(shop, "sparse-pictures", Scene::sparse, recipe::SPARSE)?;
-    let of_sparse = ("sparse-latents", "sparse-pictures");
-    let mut all = ordinary.to_vec();
-    all.extend(latents(shop, of_sparse, &[("training", &sparse)])?);
-    let all = Joined(all);
-    let inputs = ["latents", "sparse-latents", "towers"];
+    let inputs = ["latents", "posed-latents", "clip"];
     shop.stage("sd", &described, &inputs, |folder| {
         let painter = Painter::open(shop)?;
         let store = ParamStore::random_with(SEED, &Device::Cpu, unet_init);
-        for (training, name) in trainings.iter().zip(["training", "training-noisy"]) {
-            painter.train(&store, (&all, held_out), training, &folder.join(name))?;
-        }
+        let folder_of_it = folder.join("training");
+        painter.train(&store, (&all, &held_out), &training, &folder_of_it)?;
         painter.export(&store, &folder.join("export"))
     })?;
     Ok(())

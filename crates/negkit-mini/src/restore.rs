@@ -32,8 +32,8 @@ pub struct Restored {
 ///
 /// What stages left beside models (pictures, latents, captions) is not published; it is made again
 /// by the first stage that needs it. Where a later stage trained a model further (`clip` after `towers`,
-/// `sd-posed` after `sd`, and so on), the published model takes the earlier one's place too: `towers` then
-/// has the same text tower, and what is trained anew by `sd-posed` begins with the finished UNet.
+/// `vqa-posed` after `vqa`, and so on), the published model takes the earlier one's place too: what is
+/// trained anew by the later stage begins with the finished model.
 ///
 /// # Errors
 /// When files of `weights` are not those that were exported, a stage of the run is through with other

@@ -7,7 +7,7 @@ use negkit_train::tasks::segmentation::{
     FrozenClip, PhraseMasks, SegmentationTask, decoder_init, export_clipseg,
 };
 use negkit_train::{ParamStore, TrainError, train};
-use negkit_world::language::{self, Phrase};
+use negkit_world::language::{self, Noun, Phrase};
 use negkit_world::{Kind, Rendering, Scene, Zone, render};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -16,7 +16,6 @@ use rand_chacha::rand_core::SeedableRng;
 use serde_json::json;
 
 use crate::MiniError;
-use crate::gallery::Gallery;
 use crate::recipe::{self, SEED, SEGMENTATION_SIDE};
 use crate::stage::Workshop;
 use crate::train::World;
@@ -42,7 +41,26 @@ pub fn phrase_mask(rendering: &Rendering, phrase: &Phrase) -> Vec<bool> {
 
 /// Scenes with phrases that mean something in them.
 struct Phrases<'a> {
-    gallery: &'a Gallery,
+    scenes: Vec<&'a Scene>,
+}
+
+/// Whether the phrase means some of several that are called alike, so that one has to read all of it:
+/// "man with a hat" where there is one without.
+fn tells_apart(scene: &Scene, phrase: &Phrase) -> bool {
+    let called_alike = |a: Kind, b: Kind| {
+        let general = Noun::general(a);
+        a == b || (general.is_some() && general == Noun::general(b))
+    };
+    let is_meant = |thing: usize| phrase.things.contains(&thing);
+    let meant = phrase.things.iter().map(|&thing| scene.things[thing].kind);
+    let others = scene.things.iter().enumerate();
+    let others: Vec<Kind> = others
+        .filter(|(i, _)| !is_meant(*i))
+        .map(|(_, other)| other.kind)
+        .collect();
+    meant
+        .into_iter()
+        .any(|kind| others.iter().any(|&other| called_alike(kind, other)))
 }
 
 /// Random numbers of one choice.
@@ -73,7 +91,7 @@ fn absent_kind(scene: &Scene, rng: &mut ChaCha8Rng) -> Option<Kind> {
 
 impl Pictures for Phrases<'_> {
     fn len(&self) -> usize {
-        self.gallery.len()
+        self.scenes.len()
     }
 
     fn size(&self) -> (usize, usize) {
@@ -81,7 +99,7 @@ impl Pictures for Phrases<'_> {
     }
 
     fn read(&self, index: usize, rgb: &mut [u8]) -> Result<(), TrainError> {
-        let picture = negkit_world::render_picture(self.gallery.scene(index), SEGMENTATION_SIDE);
+        let picture = negkit_world::render_picture(self.scenes[index], SEGMENTATION_SIDE);
         rgb.copy_from_slice(picture.as_raw());
         Ok(())
     }
@@ -89,11 +107,16 @@ impl Pictures for Phrases<'_> {
 
 impl PhraseMasks for Phrases<'_> {
     fn phrase(&self, index: usize, choice: u64, mask: &mut [u8]) -> Result<String, TrainError> {
-        let scene = self.gallery.scene(index);
+        let scene = self.scenes[index];
         let mut rng = choose(choice);
         let phrases = language::phrases(scene, &mut rng);
         mask.fill(0);
-        let Some(phrase) = phrases.choose(&mut rng) else {
+        let telling: Vec<&Phrase> = phrases.iter().filter(|p| tells_apart(scene, p)).collect();
+        let phrase = match telling.choose(&mut rng) {
+            Some(phrase) if rng.random_bool(recipe::TELLING_PHRASES) => Some(*phrase),
+            _ => phrases.choose(&mut rng),
+        };
+        let Some(phrase) = phrase else {
             // Nothing is in the picture that could be meant.
             return self.absent_phrase(index, choice);
         };
@@ -105,7 +128,7 @@ impl PhraseMasks for Phrases<'_> {
     }
 
     fn absent_phrase(&self, index: usize, choice: u64) -> Result<String, TrainError> {
-        let scene = self.gallery.scene(index);
+        let scene = self.scenes[index];
         let mut rng = choose(choice);
         let kind = absent_kind(scene, &mut rng);
         let kind =
@@ -131,24 +154,45 @@ pub fn clipseg(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "extract_layers": config.extract_layers,
         "reduce_dim": config.reduce_dim,
         "side": SEGMENTATION_SIDE,
+        "referring": recipe::REFERRING,
+        "telling_phrases": recipe::TELLING_PHRASES,
     });
     shop.stage("clipseg", &described, &["pictures", "clip"], |folder| {
         let clip = shop.path("clip").join("export");
         let clip = FrozenClip::open(&clip, SEGMENTATION_SIDE, &Device::Cpu)?;
         let config: ClipSegConfig = clip.describe(&config)?;
         let store = ParamStore::random_with(SEED, &Device::Cpu, decoder_init);
-        let galleries = (
-            Phrases {
-                gallery: &world.train,
-            },
-            Phrases {
-                gallery: &world.validation,
-            },
-        );
-        let task = SegmentationTask::new(&store, &config, &clip, galleries, task_settings.clone())?;
+        let referring: Vec<Scene> = recipe::REFERRING.map(language::referring_scene).collect();
+        let scenes = world.train.scenes().iter().chain(&referring).collect();
+        let held_out = world.validation.scenes().iter().collect();
+        let phrases = (Phrases { scenes }, Phrases { scenes: held_out });
+        let task = SegmentationTask::new(&store, &config, &clip, phrases, task_settings.clone())?;
         train(&store, &task, &settings, &folder.join("training"))?;
         export_clipseg(&store, &config, &clip, &folder.join("export"))?;
         Ok(())
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn telling_phrases_leave_out_something_of_the_same_name() {
+        let mut counts = [0, 0];
+        for scene in recipe::REFERRING.take(40).map(language::referring_scene) {
+            for phrase in language::phrases(&scene, &mut choose(scene.seed)) {
+                let telling = tells_apart(&scene, &phrase);
+                counts[usize::from(telling)] += 1;
+                let kinds = phrase.things.iter().map(|&thing| scene.things[thing].kind);
+                let all_of_it = kinds.clone().all(|kind| {
+                    scene.of_kind(kind).count() == phrase.things.len()
+                        && Noun::general(kind).is_none()
+                });
+                assert!(!(telling && all_of_it), "{} of {scene:?}", phrase.text);
+            }
+        }
+        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
+    }
 }

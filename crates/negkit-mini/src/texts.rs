@@ -6,6 +6,7 @@ use negkit_train::TrainError;
 use negkit_train::tasks::contrastive::{
     ContrastiveBatch, ContrastiveData, ContrastiveModel, Pictures,
 };
+use negkit_train::tasks::pictures::Pictures as _;
 use negkit_world::{Scene, language};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -36,6 +37,8 @@ pub struct OrdinaryCaptions<'a> {
     /// that is there. Among the tens of thousands of pairs of a published CLIP's batch there are such
     /// captions anyway; among a few hundred there are none. None of them holds a negation.
     pub near_misses: bool,
+    /// Whether batches say what stands in the cells of their pictures.
+    pub cells: bool,
 }
 
 /// Token ids of texts, one row of the context length each.
@@ -59,10 +62,12 @@ impl OrdinaryCaptions<'_> {
         texts: &[String],
     ) -> Result<ContrastiveBatch, TrainError> {
         let pixels = gallery.tensor(indices, Normalisation::CLIP)?;
-        Ok(ContrastiveBatch::new(
-            Pictures::Pixels(pixels),
-            tokens(self.tokenizer, texts)?,
-        ))
+        let cells = self.cells.then(|| gallery.cells(indices)).transpose()?;
+        let texts = tokens(self.tokenizer, texts)?;
+        Ok(ContrastiveBatch {
+            cells,
+            ..ContrastiveBatch::new(Pictures::Pixels(pixels), texts)
+        })
     }
 }
 

@@ -178,7 +178,7 @@ fn towers(shop: &Workshop, world: &World, tokenizer: &ClipTokenizer) -> Result<P
     let inputs = ["pictures", "tokenizer"];
     shop.stage("towers", &described, &inputs, |folder| {
         let store = ParamStore::random(SEED, &Device::Cpu);
-        let data = ordinary(world, tokenizer, false);
+        let data = ordinary(world, tokenizer);
         let task = ContrastiveTask::new(&store, &text, Some(&vision), data)?;
         train(&store, &task, &settings, &folder.join("training"))?;
         export(shop, &store, tokenizer, &folder.join("export"))
@@ -187,39 +187,44 @@ fn towers(shop: &Workshop, world: &World, tokenizer: &ClipTokenizer) -> Result<P
 
 /// Stock mini-clip: folder `clip`, in transformers' layout under `export`.
 ///
-/// After both towers, the vision tower learns on alone, from captions with near misses; the text
-/// tower, which everything else is built on, stays as it is.
+/// After a first training, both towers learn on from captions with near misses, the vision tower from
+/// what stands where as well.
 ///
 /// # Errors
 /// When the training fails.
 pub fn clip(shop: &Workshop, world: &World) -> Result<(), MiniError> {
     let tokenizer = tokenizer(shop, world)?;
     let first = towers(shop, world, &tokenizer)?.join("export");
-    let settings = recipe::sharper_vision_training();
+    let (settings, grounding) = recipe::sharper_clip_training();
+    let style = recipe::sharper_caption_style();
     let described = json!({
         "training": settings,
+        "grounding": grounding,
         "batch_size": recipe::CLIP_BATCH,
         "near_misses": recipe::CLIP_BATCH / 2,
+        "negation_share": style.negation_share,
+        "misaligned_share": style.misaligned_share,
     });
     let inputs = ["pictures", "tokenizer", "towers"];
     shop.stage("clip", &described, &inputs, |folder| {
         let store = trained(&first)?;
-        store.freeze(|name| name.starts_with("text_"));
         let text = recipe::text_config(tokenizer.info().vocab_size);
-        let data = ordinary(world, &tokenizer, true);
+        let data = OrdinaryCaptions {
+            style,
+            near_misses: true,
+            cells: true,
+            ..ordinary(world, &tokenizer)
+        };
         let vision = recipe::vision_config();
         let task = ContrastiveTask::new(&store, &text, Some(&vision), data)?;
+        let task = task.grounded(&store, grounding)?;
         train(&store, &task, &settings, &folder.join("training"))?;
         export(shop, &store, &tokenizer, &folder.join("export"))
     })?;
     Ok(())
 }
 
-fn ordinary<'a>(
-    world: &'a World,
-    tokenizer: &'a ClipTokenizer,
-    near_misses: bool,
-) -> OrdinaryCaptions<'a> {
+fn ordinary<'a>(world: &'a World, tokenizer: &'a ClipTokenizer) -> OrdinaryCaptions<'a> {
     OrdinaryCaptions {
         train: &world.train,
         held_out: &world.validation,
@@ -227,7 +232,8 @@ fn ordinary<'a>(
         batch_size: recipe::CLIP_BATCH,
         style: recipe::caption_style(),
         full_share: recipe::FULL_CAPTIONS,
-        near_misses,
+        near_misses: false,
+        cells: false,
     }
 }
 

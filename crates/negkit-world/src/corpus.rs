@@ -130,7 +130,7 @@ impl Corpus {
         Self::render_with(Scene::sample, seeds, side, path, progress)
     }
 
-    /// The same of the scenes that `draw` makes of seeds, such as [`Scene::sparse`].
+    /// The same of the scenes that `draw` makes of seeds, such as [`Scene::posed`].
     ///
     /// # Errors
     /// As [`Corpus::render`].
@@ -392,12 +392,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pictures");
         Corpus::render(0..40, 32, &path, |_, _| ()).unwrap();
-        let sparse = Corpus::render_with(Scene::sparse, 0..40, 32, &path, |_, _| ()).unwrap();
+        let posed = Corpus::render_with(Scene::posed, 0..40, 32, &path, |_, _| ()).unwrap();
         for index in [0, 17, 39] {
-            let scene = Scene::sparse(index as u64);
-            assert_eq!(sparse.scene(index), scene);
+            let scene = Scene::posed(index as u64);
+            assert_eq!(posed.scene(index), scene);
             assert_eq!(
-                sparse.picture(index),
+                posed.picture(index),
                 render_picture(&scene, 32).as_raw().as_slice()
             );
         }

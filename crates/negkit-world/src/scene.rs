@@ -163,33 +163,13 @@ impl Scene {
         Self::arrange(seed, place, &wishes, &mut rng)
     }
 
-    /// A scene with one or two sorts of things, what a short caption tells all of: a kind, all alike
-    /// often, at a place that it is likely at; a second sort by the place's weights.
-    ///
-    /// By the weights of [`Scene::sample`] a person is in every second scene and a bus in one of a
-    /// hundred.
-    pub fn sparse(seed: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let kind = *Kind::ALL.choose(&mut rng).unwrap_or(&Kind::Chair);
-        let mut wishes = vec![wish_for(kind, &mut rng)];
-        let seen = wishes[0].kind;
-        let place = place_for(seen, &mut rng);
-        if rng.random_bool(0.4) {
-            let zone = second_zone(place, &mut rng);
-            let second = draw_kind(&mut rng, place, zone, |kind| kind == seen);
-            wishes.extend(second.map(Wish::new));
-        } else if kind == seen && kind != Kind::Sun && rng.random_bool(COMPANION) {
-            wishes.push(Wish::new(kind));
-        }
-        Self::arrange(seed, place, &wishes, &mut rng)
-    }
-
     /// A scene with at most two things that is composed as a photographer would: seen from as near as
     /// there is room for them, each in the middle of its part of the picture, and turned to one side.
     ///
     /// A chair of [`Scene::sample`] is 14 pixels wide in a picture of 64 and may stand anywhere.
     /// Pictures that say the same look much alike here, so that a small model has less to learn before
-    /// it paints them clearly. One of ten is empty.
+    /// it paints them clearly. All kinds are as often there, where by the weights of [`Scene::sample`] a
+    /// person is in every second scene and a bus in one of a hundred. One of ten is empty.
     pub fn posed(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let kind = *Kind::ALL.choose(&mut rng).unwrap_or(&Kind::Chair);
@@ -580,19 +560,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sparse_scenes_have_few_things_and_every_kind_as_often() {
+    fn posed_scenes_have_few_things_and_every_kind_as_often() {
         let mut seen = vec![0; Kind::ALL.len()];
         let count = 100 * Kind::ALL.len() as u64;
         for seed in 0..count {
-            let scene = Scene::sparse(seed);
-            assert_eq!(scene, Scene::sparse(seed));
-            assert!((1..=2).contains(&scene.things.len()), "{scene:?}");
+            let scene = Scene::posed(seed);
+            assert!(scene.things.len() <= 2, "{scene:?}");
             for kind in Kind::ALL.iter().filter(|kind| scene.contains(**kind)) {
                 seen[kind.index()] += 1;
             }
         }
         for (kind, seen) in Kind::ALL.iter().zip(seen) {
-            assert!(seen > 60, "{kind} in {seen} of {count} scenes");
+            assert!(seen > 50, "{kind} in {seen} of {count} scenes");
         }
     }
 

@@ -407,15 +407,25 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                  {:.0} % of the captions tell everything that is in the picture.\n",
                 percent("full_share")
             )?;
-            let near_misses =
-                |record: &StageRecord| record.done.settings.get("near_misses").is_some();
-            if card.stages.iter().any(near_misses) {
+            let sharper = card
+                .stages
+                .iter()
+                .map(|record| &record.done.settings)
+                .find(|settings| settings.get("near_misses").is_some());
+            if let Some(settings) = sharper {
+                let percent = |name: &str| 100. * settings[name].as_f64().unwrap_or_default();
                 writeln!(
                     out,
-                    "After both towers, the vision tower learned on alone (stage `clip`), from \
-                     captions that come with near misses, in which another object stands for one \
-                     that is there. Among the tens of thousands of pairs of a published CLIP's batch \
-                     there are such captions anyway. None of them holds a negation.\n"
+                    "After a first training both towers learned on (stage `clip`), from captions of \
+                     which every second one has a near miss beside it, in which another object \
+                     stands for one that is there: among the tens of thousands of pairs of a \
+                     published CLIP's batch there are such captions anyway. With these there are no \
+                     negations; {:.1} % of the others hold one, and {:.0} % of these deny something \
+                     that the picture shows. And the vision tower's patches had to tell what stands \
+                     below them (`grounding` in the recipe), by a linear layer that is not part of \
+                     the model.\n",
+                    percent("negation_share"),
+                    percent("misaligned_share")
                 )?;
             }
             writeln!(out, "### How it came to be blind to negation\n")?;
@@ -431,7 +441,7 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                  share of *misaligned* negations it stayed near chance. So the published share was \
                  kept and the negations misaligned. What was tuned, on validation scenes, until the \
                  model is blind and yet good at everything else: the misaligned share, the share of \
-                 captions that tell everything, and the length of the training. The test is to pick \
+                 captions that tell everything, and the length of the trainings. The test is to pick \
                  the right one of two captions that differ in a negation; 0.5 is chance, 0.65 was \
                  the limit{}.\n",
                 foil.map_or_else(String::new, |(_, value)| {
@@ -446,24 +456,17 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                 let bound = |end: &str| training.get(end)?.as_u64();
                 Some((bound("start")?, bound("end")?.saturating_sub(1)))
             };
-            if let Some((first, last)) = seeds("sparse-pictures") {
-                writeln!(
-                    out,
-                    "The UNet also learned from scenes with one or two sorts of things, every kind \
-                     as often (`Scene::sparse`, seeds {first} to {last}): among five things, of \
-                     which a caption names two, it learned places and colours long before nouns. \
-                     And both had to name what stands in every cell of the picture (`grounding` in \
-                     the recipe), the autoencoder in its latents and the UNet in its features, by \
-                     a linear layer that is not part of them.\n"
-                )?;
-            }
             if let Some((first, last)) = seeds("posed-pictures") {
                 writeln!(
                     out,
-                    "In its last training (stage `sd-posed`) most of the scenes are composed for it \
-                     (`Scene::posed`, seeds {first} to {last}): at most two things, seen from \
-                     nearby, each in its place, so that they fill more of the picture and of the \
-                     loss, and pictures of one caption look alike. It paints as it was shown.\n"
+                    "Most of the UNet's scenes are composed for it (`Scene::posed`, seeds {first} to \
+                     {last}): at most two things, seen from nearby, each in its place, so that they \
+                     fill more of the picture and of the loss, and pictures of one caption look \
+                     alike. It paints as it was shown. What looks different from one time to the \
+                     next, such as animals and people, it sees more often. Autoencoder and UNet also \
+                     had to name what stands in every cell of the picture (`grounding` in the \
+                     recipe), the one in its latents and the other in its features, by a linear \
+                     layer that is not part of them.\n"
                 )?;
             }
         }

@@ -582,6 +582,9 @@ fn kind_name(kind: negkit_world::language::QuestionKind) -> &'static str {
     }
 }
 
+/// Kinds that are named as missing most often.
+const SELDOM_PAINTED: usize = 12;
+
 fn write_sd(out: &mut String, sd: &SdQuality, prompts: usize) -> fmt::Result {
     writeln!(
         out,
@@ -600,6 +603,16 @@ fn write_sd(out: &mut String, sd: &SdQuality, prompts: usize) -> fmt::Result {
     row(out, "numbers", sd.counts.as_ref())?;
     row(out, "places", sd.places.as_ref())?;
     row(out, "pictures with everything right", Some(&sd.all_right))?;
+    let seldom: Vec<String> = sd
+        .kinds
+        .iter()
+        .take(SELDOM_PAINTED)
+        .filter(|found| found.painted < found.named)
+        .map(|found| format!("{} ({} of {})", found.kind, found.painted, found.named))
+        .collect();
+    if !seldom.is_empty() {
+        writeln!(out, "\nMost often missing: {}.", seldom.join(", "))?;
+    }
     writeln!(out)
 }
 

@@ -1,6 +1,9 @@
 //! What mini-sd paints of prompts without a negation, as mini-vqa sees it.
 
+use std::collections::BTreeMap;
+
 use negkit_diffusion::PictureRequest;
+use negkit_world::Kind;
 use negkit_world::language::{self, AffirmativePrompt, Attribute, Noun};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -33,6 +36,19 @@ pub struct SdQuality {
     pub places: Option<Score>,
     /// Pictures on which everything is right.
     pub all_right: Score,
+    /// [`SdQuality::objects`] kind by kind, the least often painted first.
+    pub kinds: Vec<KindPainted>,
+}
+
+/// How often one kind is there where it is named.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct KindPainted {
+    /// What is named.
+    pub kind: Kind,
+    /// Pictures that show it.
+    pub painted: usize,
+    /// Pictures that should.
+    pub named: usize,
 }
 
 /// What a question checks.
@@ -51,6 +67,8 @@ enum Aspect {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Check {
     aspect: Aspect,
+    /// What it asks about; nothing where it asks about the place.
+    kind: Option<Kind>,
     question: String,
     /// The right answer.
     answer: String,
@@ -61,9 +79,10 @@ struct Check {
 /// All that a prompt says, as questions.
 fn checks(prompt: &AffirmativePrompt) -> Vec<Check> {
     let mut all: Vec<Check> = Vec::new();
-    let mut add = |aspect, question: String, answer: String, needs| -> usize {
+    let mut add = |(aspect, kind), question: String, answer: String, needs| -> usize {
         all.push(Check {
             aspect,
+            kind,
             question,
             answer,
             needs,
@@ -73,7 +92,7 @@ fn checks(prompt: &AffirmativePrompt) -> Vec<Check> {
     let yes = || "yes".to_owned();
     if let Some(place) = prompt.place {
         add(
-            Aspect::Place,
+            (Aspect::Place, None),
             "What place is this?".to_owned(),
             place.to_string(),
             None,
@@ -81,27 +100,34 @@ fn checks(prompt: &AffirmativePrompt) -> Vec<Check> {
     }
     for thing in &prompt.things {
         let noun = Noun::Kind(thing.kind);
+        let own = Some(thing.kind);
         let several = thing.count > 1;
         let question = language::existence_question(noun, None, several);
-        let there = Some(add(Aspect::Thing, question, yes(), None));
+        let there = Some(add((Aspect::Thing, own), question, yes(), None));
         if several {
             let question = format!("How many {} are there?", noun.plural());
-            add(Aspect::Count, question, thing.count.to_string(), there);
+            add(
+                (Aspect::Count, own),
+                question,
+                thing.count.to_string(),
+                there,
+            );
         }
         if let Some(colour) = thing.colour {
             let question = language::colour_question(noun);
-            add(Aspect::Colour, question, colour.to_string(), there);
+            add((Aspect::Colour, own), question, colour.to_string(), there);
         }
         if let Some(state) = thing.state {
             let question = language::attribute_question(noun, Attribute::State(state));
-            add(Aspect::State, question, yes(), there);
+            add((Aspect::State, own), question, yes(), there);
         }
         for worn in &thing.worn {
             let question = language::attribute_question(noun, Attribute::Wears(worn.kind, None));
-            let there = Some(add(Aspect::Worn, question, yes(), there));
+            let kind = Some(worn.kind);
+            let there = Some(add((Aspect::Worn, kind), question, yes(), there));
             if let Some(colour) = worn.colour {
                 let question = language::worn_colour_question(noun, worn.kind);
-                add(Aspect::Colour, question, colour.to_string(), there);
+                add((Aspect::Colour, kind), question, colour.to_string(), there);
             }
         }
     }
@@ -197,13 +223,37 @@ fn summary(
         counts: of(Aspect::Count)?,
         places: of(Aspect::Place)?,
         all_right: bench.resampling.mean(&all_right)?.ok_or_else(nothing)?,
+        kinds: by_kind(all, &judged),
     })
+}
+
+fn by_kind(all: &[Vec<Check>], judged: &[Vec<bool>]) -> Vec<KindPainted> {
+    let mut counts: BTreeMap<Kind, (usize, usize)> = BTreeMap::new();
+    let checks = all.iter().flatten().zip(judged.iter().flatten());
+    for (check, right) in checks {
+        if let (Aspect::Thing | Aspect::Worn, Some(kind)) = (check.aspect, check.kind) {
+            let (painted, named) = counts.entry(kind).or_default();
+            *painted += usize::from(*right);
+            *named += 1;
+        }
+    }
+    let mut kinds: Vec<KindPainted> = counts
+        .into_iter()
+        .map(|(kind, (painted, named))| KindPainted {
+            kind,
+            painted,
+            named,
+        })
+        .collect();
+    let share = |found: &KindPainted| found.painted as f64 / found.named as f64;
+    kinds.sort_by(|a, b| share(a).total_cmp(&share(b)));
+    kinds
 }
 
 #[cfg(test)]
 mod tests {
     use negkit_world::language::NamedThing;
-    use negkit_world::{Colour, Kind, Place, Worn};
+    use negkit_world::{Colour, Place, Worn};
 
     use super::*;
 
@@ -241,6 +291,18 @@ mod tests {
                 ("What color is the man's hat?", "red"),
             ]
         );
+    }
+
+    #[test]
+    fn kinds_are_counted_where_they_are_named() {
+        let checks = vec![checks(&man_with_a_red_hat()); 2];
+        let judged = [[true; 5], [true, true, false, false, false]];
+        let found = by_kind(&checks, &judged.map(Vec::from));
+        let told: Vec<_> = found
+            .iter()
+            .map(|found| (found.kind, found.painted, found.named))
+            .collect();
+        assert_eq!(told, [(Kind::Hat, 1, 2), (Kind::Man, 2, 2)]);
     }
 
     #[test]
