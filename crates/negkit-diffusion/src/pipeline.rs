@@ -6,7 +6,9 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use negkit_nn::{AttentionBudget, Compute, OnDemand};
-use negkit_text::{ClipTextEncoder, OnDemandTextEncoder, TextEncoder, WeightsSource};
+use negkit_text::{
+    ClipFiles, ClipTextEncoder, OnDemandTextEncoder, TextEncoder, TextError, WeightsSource,
+};
 
 use crate::DiffusionError;
 use crate::files::{PipelineFiles, check_networks, load_unet, load_vae};
@@ -29,6 +31,26 @@ pub enum Residency {
     /// One after the other: all prompts of a run are encoded, then all its pictures sampled, then all
     /// decoded. The memory of a run is then that of its largest part, and every run loads them anew.
     OneAtATime,
+}
+
+impl Residency {
+    /// The text encoder in `files`, one that can be released where that is wanted.
+    ///
+    /// # Errors
+    /// When the files cannot be read, or do not fit each other.
+    pub fn text_encoder(
+        self,
+        files: &ClipFiles,
+        name: &str,
+        compute: &Compute,
+    ) -> Result<Arc<dyn TextEncoder>, TextError> {
+        let (files, name, compute) = (files.clone(), name.to_owned(), compute.clone());
+        let load = move || ClipTextEncoder::from_files(&files, &name, None, &compute);
+        Ok(match self {
+            Self::Kept => Arc::new(load()?),
+            Self::OneAtATime => Arc::new(OnDemandTextEncoder::new(load)?),
+        })
+    }
 }
 
 /// How to build a [`StableDiffusion`].
@@ -160,33 +182,27 @@ impl StableDiffusion {
         text: Option<Arc<dyn TextEncoder>>,
         options: &PipelineOptions,
     ) -> Result<Self, DiffusionError> {
+        let (compute, attention) = (options.compute.clone(), options.attention);
         let text = match text {
             Some(text) => text,
-            None => own_text_encoder(files, options)?,
+            None => {
+                let residency = options.residency;
+                residency.text_encoder(files.text(), "the model's own", &compute)?
+            }
         };
         // Before gigabytes are read.
         Self::check_text(&*text, files.unet_config().cross_attention_dim)?;
         let (unet, unet_config) = (files.unet().clone(), files.unet_config().clone());
         let (vae, vae_config) = (files.vae().clone(), files.vae_config().clone());
-        let (of_unet, of_vae) = (options.clone(), options.clone());
+        let of_unet = compute.clone();
         let model = Self {
             text,
             unet_weights: WeightsSource::from_checkpoint(unet.clone()),
             vae_weights: WeightsSource::from_checkpoint(vae.clone()),
             unet_config: unet_config.clone(),
             vae_config: vae_config.clone(),
-            unet: OnDemand::new(move || {
-                let PipelineOptions {
-                    compute, attention, ..
-                } = &of_unet;
-                load_unet(unet.clone(), &unet_config, compute, *attention)
-            }),
-            vae: OnDemand::new(move || {
-                let PipelineOptions {
-                    compute, attention, ..
-                } = &of_vae;
-                load_vae(vae.clone(), &vae_config, compute, *attention)
-            }),
+            unet: OnDemand::new(move || load_unet(unet.clone(), &unet_config, &of_unet, attention)),
+            vae: OnDemand::new(move || load_vae(vae.clone(), &vae_config, &compute, attention)),
             scheduler: files.scheduler().clone().for_stable_diffusion(),
             options: options.clone(),
         };
@@ -440,18 +456,6 @@ impl Networks for StableDiffusion {
         let latents = latents.to_dtype(*dtype)?.to_device(device)?;
         Ok(self.vae()?.decode(&latents, self.options.vae_tiling)?)
     }
-}
-
-fn own_text_encoder(
-    files: &PipelineFiles,
-    options: &PipelineOptions,
-) -> Result<Arc<dyn TextEncoder>, DiffusionError> {
-    let (text, compute) = (files.text().clone(), options.compute.clone());
-    let load = move || ClipTextEncoder::from_files(&text, "the model's own", None, &compute);
-    Ok(match options.residency {
-        Residency::Kept => Arc::new(load()?),
-        Residency::OneAtATime => Arc::new(OnDemandTextEncoder::new(load)?),
-    })
 }
 
 /// `[3, h, w]` from 0 to 1 to 8 bits, rounded as diffusers' `numpy_to_pil` does.

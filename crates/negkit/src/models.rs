@@ -6,7 +6,7 @@ use negkit_clipseg::{ClipSeg, ClipSegFiles};
 use negkit_diffusion::{OpenPipeline, PipelineFiles, PipelineOptions, Residency, StableDiffusion};
 use negkit_hub::{ClipSize, Hub, Location, ModelKind, Resolved, Want};
 use negkit_nn::Compute;
-use negkit_text::{ClipFiles, ClipTextEncoder, OnDemandTextEncoder, TextEncoder};
+use negkit_text::{ClipFiles, TextEncoder};
 
 use crate::Result;
 
@@ -67,12 +67,7 @@ impl Models {
         residency: Residency,
     ) -> Result<Arc<dyn TextEncoder>> {
         let files = self.clip_files(spec, ModelKind::TextEncoder, size)?;
-        let (name, compute) = (spec.to_owned(), self.compute.clone());
-        let load = move || ClipTextEncoder::from_files(&files, &name, None, &compute);
-        Ok(match residency {
-            Residency::Kept => Arc::new(load()?),
-            Residency::OneAtATime => Arc::new(OnDemandTextEncoder::new(load)?),
-        })
+        Ok(residency.text_encoder(&files, spec, &self.compute)?)
     }
 
     /// The files of a CLIP ([`ModelKind::Clip`]), or of what has its text tower at least
