@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 use negkit_digest::{hexadecimal, sha256};
-use negkit_nn::TensorSource;
+use negkit_nn::{StoredValues, TensorSource};
 
 use crate::error::none_or;
 use crate::folder::{self, ShardIndex};
@@ -491,6 +491,16 @@ impl TensorSource for Checkpoint {
         };
         view.load(dtype, device)
             .map_err(|e| e.context(format!("{}: tensor {name:?}", self.origin)))
+    }
+
+    fn stored(&self, name: &str) -> Option<StoredValues<'_>> {
+        self.tensors.get(name)?.stored_values()
+    }
+
+    fn release(&self, name: &str) {
+        if let Some(view) = self.tensors.get(name) {
+            view.release();
+        }
     }
 
     fn origin(&self) -> String {

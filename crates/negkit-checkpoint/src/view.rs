@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Result as CandleResult, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
+use negkit_nn::StoredValues;
 use rayon::prelude::*;
 
 use crate::ElementType;
@@ -293,6 +294,26 @@ impl TensorView {
     /// The stored bytes of a view made by [`TensorView::from_tensor`].
     pub(crate) fn stored_bytes(&self) -> &[u8] {
         self.contiguous_bytes().unwrap_or_default()
+    }
+
+    /// The values where they lie, if they are row-major, of a type that layers pack, and where numbers of
+    /// their size may lie.
+    pub(crate) fn stored_values(&self) -> Option<StoredValues<'_>> {
+        if cfg!(target_endian = "big") {
+            return None;
+        }
+        let bytes = self.contiguous_bytes()?;
+        match self.element {
+            ElementType::F32 => bytemuck::try_cast_slice(bytes).ok().map(StoredValues::F32),
+            ElementType::F16 => bytemuck::try_cast_slice(bytes).ok().map(StoredValues::F16),
+            ElementType::BF16 => bytemuck::try_cast_slice(bytes).ok().map(StoredValues::Bf16),
+            _ => None,
+        }
+    }
+
+    /// Lets the file's own pages leave memory.
+    pub(crate) fn release(&self) {
+        self.storage.release();
     }
 
     fn contiguous_bytes(&self) -> Option<&[u8]> {
@@ -587,6 +608,48 @@ mod tests {
         assert!(values(&empty).is_empty());
         let matrix = empty.transpose().unwrap();
         assert!(values(&matrix).is_empty());
+    }
+
+    #[test]
+    fn values_are_lent_where_numbers_may_lie_as_they_do() {
+        // Aligned for any of the types from its second element on.
+        let numbers: Vec<f32> = (0..7).map(|i| i as f32 - 2.5).collect();
+        let storage = Bytes::owned(bytemuck::cast_slice(&numbers).to_vec());
+        let start = storage.as_ptr().align_offset(align_of::<f32>());
+        let view = |element, offset: usize, shape: &[usize]| {
+            let bytes = storage.slice(start + offset..storage.len()).unwrap();
+            let count: usize = shape.iter().product();
+            let bytes = bytes.slice(0..count * ElementType::size(element)).unwrap();
+            TensorView::contiguous(bytes, element, shape.to_vec()).unwrap()
+        };
+        let own = view(ElementType::F32, 0, &[2, 3]);
+        if start == 0 {
+            match own.stored_values() {
+                Some(StoredValues::F32(values)) => assert_eq!(values, &numbers[..6]),
+                other => panic!("{other:?}"),
+            }
+            let narrow = own.narrow(0, 1, 1).unwrap();
+            assert!(
+                matches!(narrow.stored_values(), Some(StoredValues::F32(v)) if v == &numbers[3..6])
+            );
+        }
+        let half = view(ElementType::F16, 2, &[5]);
+        assert!(
+            matches!(half.stored_values(), Some(StoredValues::F16(values)) if values.len() == 5)
+        );
+        let brain = view(ElementType::BF16, 2, &[5]);
+        assert!(
+            matches!(brain.stored_values(), Some(StoredValues::Bf16(values)) if values.len() == 5)
+        );
+        for none in [
+            own.transpose().unwrap(),
+            view(ElementType::F32, 2, &[3]),
+            view(ElementType::F16, 1, &[3]),
+            view(ElementType::F64, 0, &[2]),
+            view(ElementType::U16, 0, &[4]),
+        ] {
+            assert!(none.stored_values().is_none(), "{none:?}");
+        }
     }
 
     #[test]

@@ -5,9 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use half::f16;
 use negkit_kernels::{
-    Affine, AttentionMask, Finish, Heads, Isa, Matrix, Order, Precision, Sliding, Weights, Windows,
-    attend, group_norm, layer,
+    Affine, AttentionMask, Convolution, Finish, Heads, Isa, Matrix, Order, Precision, Reach,
+    Sliding, Weights, Windows, attend, group_norm, layer,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -68,6 +69,29 @@ fn convolutions(criterion: &mut Criterion) {
     }
 }
 
+/// Weights of files, in f16, as they are packed when a model is loaded; here "elements" are values.
+fn packing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pack");
+    let half = |count| -> Vec<f16> { normal(count).into_iter().map(f16::from_f32).collect() };
+    let (linear, kernel) = (half(1280 * 1280), half(640 * 640 * 9));
+    for isa in Isa::available() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            group.throughput(Throughput::Elements(linear.len() as u64));
+            group.bench_function(format!("1280x1280 {isa} {precision:?}"), |b| {
+                let sizes = [1280, 1280];
+                b.iter(|| Weights::pack(&linear, sizes, Order::Plain, precision, isa).unwrap());
+            });
+            group.throughput(Throughput::Elements(kernel.len() as u64));
+            for (name, reach) in [("windows", Reach::Any), ("tiles", Reach::Same3x3)] {
+                group.bench_function(format!("640x640x3x3 {name} {isa} {precision:?}"), |b| {
+                    let sizes = [640, 640, 9];
+                    b.iter(|| Convolution::pack(&kernel, sizes, reach, precision, isa).unwrap());
+                });
+            }
+        }
+    }
+}
+
 fn attentions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     for [queries, keys, heads, d] in [[1024, 1024, 8, 40], [1024, 1024, 1, 512], [1024, 77, 8, 40]]
@@ -115,6 +139,7 @@ fn on_one_thread(criterion: &mut Criterion) {
     pool.build_global().unwrap();
     layers(criterion);
     convolutions(criterion);
+    packing(criterion);
     attentions(criterion);
     norms(criterion);
 }

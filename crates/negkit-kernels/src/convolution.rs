@@ -3,7 +3,7 @@
 use candle_core::{Result, bail};
 
 use crate::Isa;
-use crate::element::Element;
+use crate::element::{Element, Stored};
 use crate::layer::{Finish, layer};
 use crate::weights::{Order, Precision, Weights};
 use crate::windows::{Sliding, Windows};
@@ -40,7 +40,7 @@ impl Convolution {
     ///
     /// # Errors
     /// When the values are not as many.
-    pub fn pack<T: Element>(
+    pub fn pack<T: Stored>(
         weight: &[T],
         [columns, inputs, taps]: [usize; 3],
         reach: Reach,

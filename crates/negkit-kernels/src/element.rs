@@ -1,19 +1,24 @@
 //! Number types that values are stored in. Everything is computed in f32, or in bf16 with f32 sums.
 
-use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 use crate::weights::Precision;
 
-/// A type that values are stored in.
-pub trait Element: Copy + Default + Send + Sync + 'static {
-    /// What products of values of this type are rounded to.
-    const PRECISION: Precision;
+/// A type that weights are published in.
+pub trait Stored: Copy + Default + Send + Sync + 'static {
     /// Writes `from` as f32.
     fn widen(from: &[Self], to: &mut [f32]);
-    /// Writes `from` rounded to this type.
-    fn narrow(from: &[f32], to: &mut [Self]);
     /// Writes the bits of `from` rounded to bf16.
     fn to_bf16_bits(from: &[Self], to: &mut [u16]);
+}
+
+/// A type that values are computed in.
+pub trait Element: Stored {
+    /// What products of values of this type are rounded to.
+    const PRECISION: Precision;
+    /// Writes `from` rounded to this type.
+    fn narrow(from: &[f32], to: &mut [Self]);
     /// The value as f32.
     fn to_f32(self) -> f32;
     /// The value rounded to this type.
@@ -37,14 +42,9 @@ pub(crate) fn widen_bits(from: &[u16], to: &mut [f32]) {
     }
 }
 
-impl Element for f32 {
-    const PRECISION: Precision = Precision::F32;
+impl Stored for f32 {
     #[inline(always)]
     fn widen(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-    #[inline(always)]
-    fn narrow(from: &[f32], to: &mut [f32]) {
         to.copy_from_slice(from);
     }
     #[inline(always)]
@@ -52,6 +52,14 @@ impl Element for f32 {
         for (to, from) in to.iter_mut().zip(from) {
             *to = round(*from);
         }
+    }
+}
+
+impl Element for f32 {
+    const PRECISION: Precision = Precision::F32;
+    #[inline(always)]
+    fn narrow(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
     }
     #[inline(always)]
     fn to_f32(self) -> f32 {
@@ -63,8 +71,7 @@ impl Element for f32 {
     }
 }
 
-impl Element for bf16 {
-    const PRECISION: Precision = Precision::Bf16;
+impl Stored for bf16 {
     #[inline(always)]
     fn widen(from: &[bf16], to: &mut [f32]) {
         for (to, from) in to.iter_mut().zip(from) {
@@ -72,15 +79,19 @@ impl Element for bf16 {
         }
     }
     #[inline(always)]
-    fn narrow(from: &[f32], to: &mut [bf16]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = bf16::from_bits(round(*from));
-        }
-    }
-    #[inline(always)]
     fn to_bf16_bits(from: &[bf16], to: &mut [u16]) {
         for (to, from) in to.iter_mut().zip(from) {
             *to = from.to_bits();
+        }
+    }
+}
+
+impl Element for bf16 {
+    const PRECISION: Precision = Precision::Bf16;
+    #[inline(always)]
+    fn narrow(from: &[f32], to: &mut [bf16]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = bf16::from_bits(round(*from));
         }
     }
     #[inline(always)]
@@ -93,9 +104,43 @@ impl Element for bf16 {
     }
 }
 
+impl Stored for f16 {
+    #[inline(always)]
+    fn widen(from: &[f16], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+    #[inline(always)]
+    fn to_bf16_bits(from: &[f16], to: &mut [u16]) {
+        const AT_A_TIME: usize = 64;
+        let mut wide = [0.; AT_A_TIME];
+        for (from, to) in from.chunks(AT_A_TIME).zip(to.chunks_mut(AT_A_TIME)) {
+            let wide = &mut wide[..from.len()];
+            Self::widen(from, wide);
+            f32::to_bf16_bits(wide, to);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_half_is_widened_and_rounded_as_half_does_it() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let (mut wide, mut bits) = (vec![0.; all.len()], vec![0; all.len()]);
+        f16::widen(&all, &mut wide);
+        f16::to_bf16_bits(&all, &mut bits);
+        for (value, (wide, bits)) in all.iter().zip(wide.iter().zip(&bits)) {
+            let rounded = bf16::from_bits(*bits);
+            if value.is_nan() {
+                assert!(wide.is_nan() && rounded.is_nan());
+            } else {
+                assert_eq!(wide.to_bits(), value.to_f32().to_bits());
+                assert_eq!(rounded, bf16::from_f32(value.to_f32()));
+            }
+        }
+    }
 
     #[test]
     fn rounding_is_that_of_half() {

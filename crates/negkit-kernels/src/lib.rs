@@ -36,7 +36,7 @@ mod winograd;
 pub use attend::{Heads, attend};
 pub use convolution::{Convolution, Reach, convolve};
 pub use count::operations;
-pub use element::Element;
+pub use element::{Element, Stored};
 pub use isa::{Isa, IsaError, VARIABLE};
 pub use layer::{Finish, Function, Matrix, Rows, layer};
 pub use norm::{Affine, group_norm, layer_norm};

@@ -16,7 +16,7 @@ use pulp::Simd;
 
 #[cfg(target_arch = "x86_64")]
 use crate::Isa;
-use crate::element::{Element, widen_bits};
+use crate::element::{Element, Stored, widen_bits};
 use crate::memory::{Plain, Scratch};
 use crate::weights::{Format, Multiplier, Panel, STEPS_F32, STEPS_PAIRS, Weights};
 

@@ -13,7 +13,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::Isa;
-use crate::element::Element;
+use crate::element::Stored;
 
 /// Whether the processor has AMX in bf16 and the system lets the process use it.
 pub(crate) fn amx_available() -> bool {

@@ -2,7 +2,7 @@
 //! that the machine has.
 #![allow(clippy::unwrap_used)]
 
-use half::bf16;
+use half::{bf16, f16};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -204,6 +204,55 @@ proptest! {
             }
             prop_assert!(error(&found, &expected) < allowed, "{isa} {precision:?}: {:e}", error(&found, &expected));
             prop_assert_eq!(packed.unpack(1, Order::Plain), weight);
+        }
+    }
+
+    #[test]
+    fn weights_of_any_stored_type_are_packed_as_what_they_say(
+        columns in 1usize..100,
+        inputs in 1usize..700,
+        taps in prop::sample::select(vec![1usize, 4, 9]),
+        gated: bool,
+        seed: u64,
+    ) {
+        // All three types have these values.
+        let rough = |value: f32| bf16::from_f32(f16::from_f32(value).to_f32()).to_f32();
+        let weight: Vec<f32> = normal(columns * inputs * taps, seed).into_iter().map(rough).collect();
+        let half: Vec<f16> = weight.iter().copied().map(f16::from_f32).collect();
+        let brain = to_bf16(&weight);
+        let order = if gated { Order::Gated } else { Order::Plain };
+        let sizes = [columns, inputs, taps];
+        for (isa, precision, _) in ways() {
+            let packed = [
+                Weights::pack_taps(&weight, sizes, order, precision, isa),
+                Weights::pack_taps(&half, sizes, order, precision, isa),
+                Weights::pack_taps(&brain, sizes, order, precision, isa),
+            ];
+            for packed in packed {
+                prop_assert_eq!(packed.is_ok(), order.fits(columns));
+                if let Ok(packed) = packed {
+                    prop_assert_eq!(&packed.unpack(taps, order), &weight);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_of_any_stored_type_are_transformed_alike(
+        columns in 32usize..100,
+        channels in 32usize..700,
+        seed: u64,
+    ) {
+        let half: Vec<f16> = normal(columns * channels * 9, seed).into_iter().map(f16::from_f32).collect();
+        let weight: Vec<f32> = half.iter().map(|value| value.to_f32()).collect();
+        let exact: Vec<f64> = weight.iter().map(|value| f64::from(*value)).collect();
+        for (isa, precision, _) in ways() {
+            let sizes = [columns, channels, 9];
+            let of_f32 = Convolution::pack(&weight, sizes, Reach::Same3x3, precision, isa).unwrap();
+            let of_f16 = Convolution::pack(&half, sizes, Reach::Same3x3, precision, isa).unwrap();
+            prop_assert_eq!(of_f32.unpack(), of_f16.unpack());
+            let allowed = if precision == Precision::F32 { 1e-6 } else { 2e-2 };
+            prop_assert!(error(&of_f16.unpack(), &exact) < allowed, "{isa} {precision:?}");
         }
     }
 

@@ -5,12 +5,14 @@
 //! side. The inner loop so reads one panel from its first byte to its last. In the formats of pairs a
 //! row holds two steps of every column, as `vdpbf16ps` and `tdpbf16ps` take them.
 
+use std::ops::Range;
+
 use candle_core::{Result, bail};
-use half::bf16;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::Isa;
-use crate::element::{Element, widen_bits};
+use crate::element::{Stored, widen_bits};
 use crate::memory::{Aligned, Plain};
 
 /// How products are to be rounded.
@@ -169,7 +171,30 @@ impl Order {
     }
 }
 
-/// Weights as they are published, and how they are to be packed.
+/// A type that values are packed in.
+trait PackedValue: Plain + Default {
+    /// Writes `from` as it is packed.
+    fn convert<T: Stored>(from: &[T], to: &mut [Self]);
+}
+
+impl PackedValue for f32 {
+    #[inline(always)]
+    fn convert<T: Stored>(from: &[T], to: &mut [f32]) {
+        T::widen(from, to);
+    }
+}
+
+impl PackedValue for u16 {
+    #[inline(always)]
+    fn convert<T: Stored>(from: &[T], to: &mut [u16]) {
+        T::to_bf16_bits(from, to);
+    }
+}
+
+/// Weights `[columns, inputs, taps]` as they are published, and how they are to be packed.
+///
+/// Rows are read from end to end, a few inputs at a time, whose taps lie side by side: going through
+/// them once a tap would read every line of the cache as often.
 struct Source<'a, T> {
     weight: &'a [T],
     columns: usize,
@@ -179,101 +204,196 @@ struct Source<'a, T> {
     format: Format,
 }
 
-impl<T: Element> Source<'_, T> {
-    /// Packs all blocks. A block is a row of panels, and a task packs one of these.
-    fn pack<N: Send>(&self, packed: &mut [N], convert: impl Fn(T) -> N + Sync) {
-        let (steps, width) = (self.inputs * self.taps, self.format.columns);
-        let panels = self.columns.div_ceil(width);
+/// Values of a group of inputs.
+const GROUP: usize = 256;
+
+impl<T> Source<'_, T> {
+    /// Columns of a panel.
+    fn panel(&self, panel: usize) -> Range<usize> {
+        let width = self.format.columns;
+        panel * width..self.columns.min((panel + 1) * width)
+    }
+
+    /// Values of some inputs of a packed column.
+    fn row(&self, column: usize, inputs: &Range<usize>) -> &[T] {
+        let start = self.order.source(self.columns, column) * self.inputs;
+        &self.weight[(start + inputs.start) * self.taps..][..inputs.len() * self.taps]
+    }
+
+    /// Inputs in groups: the values of one group and all columns of a panel stay in the first level of
+    /// the cache.
+    fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let inputs = if self.taps == 0 { 0 } else { self.inputs };
+        // A power of two, so that no group is in two blocks.
+        let size = 1 << (GROUP / self.taps.max(1)).max(1).ilog2();
+        (0..inputs)
+            .step_by(size)
+            .map(move |first| first..inputs.min(first + size))
+    }
+
+    /// Cuts `packed`, of a matrix of `steps`, into what every panel has of each block.
+    fn panels<'p, N>(&self, packed: &'p mut [N], steps: usize) -> Vec<Vec<&'p mut [N]>> {
+        let width = self.format.columns;
+        let count = self.columns.div_ceil(width);
+        let mut panels: Vec<Vec<&mut [N]>> = (0..count).map(|_| Vec::new()).collect();
+        let mut left = packed;
         for first in (0..steps).step_by(self.format.steps) {
-            let count = self.format.steps.min(steps - first);
-            let size = width * self.format.padded(count);
-            packed[panels * width * first..][..panels * size]
-                .par_chunks_mut(size)
-                .enumerate()
-                .for_each(|(panel, to)| self.pack_panel(panel, first, count, to, &convert));
-        }
-    }
-
-    fn pack_panel<N>(
-        &self,
-        panel: usize,
-        first: usize,
-        count: usize,
-        to: &mut [N],
-        convert: impl Fn(T) -> N,
-    ) {
-        let (steps, width) = (self.inputs * self.taps, self.format.columns);
-        let columns = panel * width..self.columns.min((panel + 1) * width);
-        let rows: Vec<&[T]> = columns
-            .map(|column| self.order.source(self.columns, column))
-            .map(|source| &self.weight[source * steps..][..steps])
-            .collect();
-        // Step by step, for what is written then lies side by side.
-        let (mut tap, mut input) = (first / self.inputs, first % self.inputs);
-        for step in 0..count {
-            let at = input * self.taps + tap;
-            for (column, row) in rows.iter().enumerate() {
-                to[self.format.place(step, column)] = convert(row[at]);
+            let size = width * self.format.padded(self.format.steps.min(steps - first));
+            let (block, rest) = left.split_at_mut(count * size);
+            for (panel, part) in panels.iter_mut().zip(block.chunks_mut(size)) {
+                panel.push(part);
             }
-            input += 1;
-            if input == self.inputs {
-                (tap, input) = (tap + 1, 0);
-            }
+            left = rest;
         }
+        panels
     }
 }
 
-/// Weights of which every group of taps becomes a value of each of several matrices.
-struct Points<'a, T, F> {
-    weight: &'a [T],
-    columns: usize,
-    inputs: usize,
-    taps: usize,
-    format: Format,
-    transform: F,
-}
+impl<T: Stored> Source<'_, T> {
+    /// Packs all values; a task packs one panel.
+    fn pack<N: PackedValue>(&self, packed: &mut [N]) {
+        let arch = self.format.isa.arch();
+        self.panels(packed, self.inputs * self.taps)
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(panel, mut blocks)| {
+                arch.dispatch(PackPanel {
+                    source: self,
+                    panel,
+                    blocks: &mut blocks,
+                });
+            });
+    }
 
-impl<T: Element, F> Points<'_, T, F> {
-    fn pack<N: Plain + Default, const POINTS: usize>(
+    /// Packs `POINTS` matrices `[columns, inputs]` at once, as `F` makes them.
+    fn pack_points<N: PackedValue, F, const TAPS: usize, const POINTS: usize>(
         &self,
-        narrow: impl Fn(f32) -> N + Sync,
     ) -> [Aligned<N>; POINTS]
     where
-        F: Fn(&[T]) -> [f32; POINTS] + Sync,
+        F: Transform<TAPS, POINTS>,
     {
-        let (format, inputs) = (self.format, self.inputs);
-        let width = format.columns;
-        let panels = self.columns.div_ceil(width);
-        let length = panels * width * format.padded(inputs);
+        let arch = self.format.isa.arch();
+        let width = self.format.columns;
+        let count = self.columns.div_ceil(width);
+        let length = count * width * self.format.padded(self.inputs);
         let mut packed: [Aligned<N>; POINTS] = std::array::from_fn(|_| Aligned::zeros(length));
-        for first in (0..inputs).step_by(format.steps) {
-            let steps = first..inputs.min(first + format.steps);
-            let size = width * format.padded(steps.len());
-            let mut rows = packed.each_mut().map(|values| {
-                let row = &mut values[panels * width * first..][..panels * size];
-                row.chunks_mut(size)
-            });
-            let panels: Vec<[&mut [N]; POINTS]> = (0..panels)
-                .map(|_| rows.each_mut().map(|row| row.next().unwrap_or_default()))
-                .collect();
-            panels
-                .into_par_iter()
-                .enumerate()
-                .for_each(|(panel, mut to)| {
-                    let columns = panel * width..self.columns.min((panel + 1) * width);
-                    for step in steps.clone() {
-                        for column in columns.clone() {
-                            let taps = &self.weight[(column * inputs + step) * self.taps..];
-                            let values = (self.transform)(&taps[..self.taps]);
-                            let at = format.place(step - first, column - panel * width);
-                            for (to, value) in to.iter_mut().zip(values) {
-                                to[at] = narrow(value);
-                            }
-                        }
-                    }
+        let mut points = packed
+            .each_mut()
+            .map(|values| self.panels(&mut values[..], self.inputs).into_iter());
+        let panels: Vec<[Vec<&mut [N]>; POINTS]> = (0..count)
+            .map(|_| points.each_mut().map(|p| p.next().unwrap_or_default()))
+            .collect();
+        panels
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(panel, mut points)| {
+                arch.dispatch(PackPoints::<T, N, F, TAPS, POINTS> {
+                    source: self,
+                    panel,
+                    points: &mut points,
+                    transform: std::marker::PhantomData,
                 });
-        }
+            });
         packed
+    }
+}
+
+/// Inputs that are transformed side by side.
+pub(crate) const TRANSFORMED: usize = 16;
+
+/// Makes one value for each of `POINTS` matrices from the `TAPS` values of an input.
+pub(crate) trait Transform<const TAPS: usize, const POINTS: usize> {
+    /// The same for some inputs side by side.
+    fn apply(taps: &[[f32; TRANSFORMED]; TAPS], points: &mut [[f32; TRANSFORMED]; POINTS]);
+}
+
+/// A panel's part of every block of every point.
+struct PackPoints<'a, 'p, T, N, F, const TAPS: usize, const POINTS: usize> {
+    source: &'a Source<'a, T>,
+    panel: usize,
+    points: &'a mut [Vec<&'p mut [N]>; POINTS],
+    transform: std::marker::PhantomData<F>,
+}
+
+impl<T, N, F, const TAPS: usize, const POINTS: usize> WithSimd
+    for PackPoints<'_, '_, T, N, F, TAPS, POINTS>
+where
+    T: Stored,
+    N: PackedValue,
+    F: Transform<TAPS, POINTS>,
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let format = self.source.format;
+        let mut wide = [0.; TRANSFORMED * GROUP];
+        let mut taps = [[0.; TRANSFORMED]; TAPS];
+        let mut transformed = [[0.; TRANSFORMED]; POINTS];
+        let mut narrow = [N::default(); TRANSFORMED];
+        for inputs in self.source.groups() {
+            let wide = &mut wide[..inputs.len() * TAPS];
+            let (first, block) = (inputs.start % format.steps, inputs.start / format.steps);
+            for (column, packed) in self.source.panel(self.panel).enumerate() {
+                T::widen(self.source.row(packed, &inputs), wide);
+                for (input, values) in wide.chunks_exact(TAPS).enumerate() {
+                    for (tap, value) in taps.iter_mut().zip(values) {
+                        tap[input] = *value;
+                    }
+                }
+                F::apply(&taps, &mut transformed);
+                for (blocks, transformed) in self.points.iter_mut().zip(&transformed) {
+                    N::convert(transformed, &mut narrow);
+                    for (input, value) in narrow[..inputs.len()].iter().enumerate() {
+                        blocks[block][format.place(first + input, column)] = *value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A panel's part of every block.
+struct PackPanel<'a, 'p, T, N> {
+    source: &'a Source<'a, T>,
+    panel: usize,
+    blocks: &'a mut [&'p mut [N]],
+}
+
+impl<T: Stored, N: PackedValue> WithSimd for PackPanel<'_, '_, T, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Source {
+            inputs: all,
+            taps,
+            format,
+            ..
+        } = *self.source;
+        let columns = self.source.panel(self.panel);
+        // Of one column, values lie this far apart.
+        let apart = format.place(0, 1);
+        let mut values = Vec::new();
+        for inputs in self.source.groups() {
+            let length = inputs.len() * taps;
+            values.resize(columns.len() * length, N::default());
+            for (column, values) in columns.clone().zip(values.chunks_exact_mut(length)) {
+                N::convert(self.source.row(column, &inputs), values);
+            }
+            for tap in 0..taps {
+                for input in inputs.clone() {
+                    let (step, at) = (tap * all + input, (input - inputs.start) * taps + tap);
+                    let within = step % format.steps;
+                    let (row, of_pair) = (within - within % apart, within % apart);
+                    let to = &mut self.blocks[step / format.steps][format.place(row, 0)..];
+                    let from = values.chunks_exact(length);
+                    for (to, from) in to.chunks_exact_mut(apart).zip(from) {
+                        to[of_pair] = from[at];
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -282,7 +402,7 @@ impl Weights {
     ///
     /// # Errors
     /// When the values are not as many, or cannot be packed in this order.
-    pub fn pack<T: Element>(
+    pub fn pack<T: Stored>(
         weight: &[T],
         [columns, steps]: [usize; 2],
         order: Order,
@@ -297,7 +417,7 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::pack`].
-    pub fn pack_taps<T: Element>(
+    pub fn pack_taps<T: Stored>(
         weight: &[T],
         [columns, inputs, taps]: [usize; 3],
         order: Order,
@@ -322,35 +442,36 @@ impl Weights {
         Ok(Self::of(&source, precision))
     }
 
-    /// Packs `POINTS` matrices `[columns, inputs]` at once, of which `transform` makes one value each from
-    /// the `taps` values of `weight` `[columns, inputs, taps]`.
-    pub(crate) fn pack_points<T: Element, const POINTS: usize>(
+    /// Packs `POINTS` matrices `[columns, inputs]` at once, as `F` makes them of `weight`
+    /// `[columns, inputs, TAPS]`.
+    pub(crate) fn pack_points<T, F, const TAPS: usize, const POINTS: usize>(
         weight: &[T],
-        [columns, inputs, taps]: [usize; 3],
+        [columns, inputs]: [usize; 2],
         precision: Precision,
         isa: Isa,
-        transform: impl Fn(&[T]) -> [f32; POINTS] + Sync,
-    ) -> Result<[Self; POINTS]> {
-        if weight.len() != columns * inputs * taps {
+    ) -> Result<[Self; POINTS]>
+    where
+        T: Stored,
+        F: Transform<TAPS, POINTS>,
+    {
+        if weight.len() != columns * inputs * TAPS {
             bail!(
-                "cannot pack {} weights as {columns} x {inputs} x {taps}",
+                "cannot pack {} weights as {columns} x {inputs} x {TAPS}",
                 weight.len()
             )
         }
         let format = Format::new(isa, precision);
-        let points = Points {
+        let source = Source {
             weight,
             columns,
             inputs,
-            taps,
+            taps: TAPS,
+            order: Order::Plain,
             format,
-            transform,
         };
         let values: [Values; POINTS] = match precision {
-            Precision::F32 => points.pack(|value| value).map(Values::F32),
-            Precision::Bf16 => points
-                .pack(|value| bf16::of_f32(value).to_bits())
-                .map(Values::Bf16),
+            Precision::F32 => source.pack_points::<_, F, TAPS, POINTS>().map(Values::F32),
+            Precision::Bf16 => source.pack_points::<_, F, TAPS, POINTS>().map(Values::Bf16),
         };
         Ok(values.map(|values| Self {
             format,
@@ -360,23 +481,19 @@ impl Weights {
         }))
     }
 
-    fn of<T: Element>(source: &Source<T>, precision: Precision) -> Self {
+    fn of<T: Stored>(source: &Source<T>, precision: Precision) -> Self {
         let (columns, steps) = (source.columns, source.inputs * source.taps);
         let format = source.format;
         let length = columns.next_multiple_of(format.columns) * format.padded(steps);
         let values = match precision {
             Precision::F32 => {
                 let mut values = Aligned::zeros(length);
-                source.pack(&mut values[..], T::to_f32);
+                source.pack(&mut values[..]);
                 Values::F32(values)
             }
             Precision::Bf16 => {
                 let mut values = Aligned::zeros(length);
-                source.pack(&mut values[..], |value| {
-                    let mut bits = [0];
-                    T::to_bf16_bits(&[value], &mut bits);
-                    bits[0]
-                });
+                source.pack(&mut values[..]);
                 Values::Bf16(values)
             }
         };

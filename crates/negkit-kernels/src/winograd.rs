@@ -16,11 +16,11 @@ use std::ops::Range;
 use candle_core::{Result, bail};
 use pulp::{Simd, WithSimd};
 
-use crate::element::Element;
+use crate::element::{Element, Stored};
 use crate::layer::{Blocks, Finish, Finishing};
 use crate::memory::{Scratch, SharedSlice, filled};
 use crate::multiply::{Factor, Sums, by_panels};
-use crate::weights::{Format, Multiplier, Order, Precision, Weights};
+use crate::weights::{Format, Multiplier, Order, Precision, TRANSFORMED, Transform, Weights};
 use crate::windows::{Sliding, Windows};
 use crate::{Isa, Rows};
 
@@ -58,19 +58,18 @@ impl Winograd {
     ///
     /// # Errors
     /// When the values are not as many.
-    pub(crate) fn pack<T: Element>(
+    pub(crate) fn pack<T: Stored>(
         weight: &[T],
         [columns, inputs]: [usize; 2],
         precision: Precision,
         isa: Isa,
     ) -> Result<Self> {
-        let transform = |taps: &[T]| {
-            let rows = [0, 3, 6].map(|row| stretch([0, 1, 2].map(|i| taps[row + i].to_f32())));
-            let columns = [0, 1, 2, 3].map(|column| stretch(rows.map(|row| row[column])));
-            std::array::from_fn(|point| columns[point % 4][point / 4])
-        };
-        let sizes = [columns, inputs, 9];
-        let points = Weights::pack_points(weight, sizes, precision, isa, transform)?;
+        let points = Weights::pack_points::<T, Stretch, 9, POINTS>(
+            weight,
+            [columns, inputs],
+            precision,
+            isa,
+        )?;
         Ok(Self {
             points: Box::new(points),
         })
@@ -107,7 +106,34 @@ impl Winograd {
     }
 }
 
+/// `G g G^T`.
+struct Stretch;
+
+impl Transform<9, POINTS> for Stretch {
+    #[inline(always)]
+    fn apply(taps: &[[f32; TRANSFORMED]; 9], points: &mut [[f32; TRANSFORMED]; POINTS]) {
+        let mut rows = [[[0.; TRANSFORMED]; 4]; 3];
+        for (row, taps) in rows.iter_mut().zip(taps.chunks_exact(3)) {
+            for lane in 0..TRANSFORMED {
+                let stretched = stretch([taps[0][lane], taps[1][lane], taps[2][lane]]);
+                for (to, value) in row.iter_mut().zip(stretched) {
+                    to[lane] = value;
+                }
+            }
+        }
+        for column in 0..4 {
+            for lane in 0..TRANSFORMED {
+                let stretched = stretch([0, 1, 2].map(|row| rows[row][column][lane]));
+                for (row, value) in stretched.into_iter().enumerate() {
+                    points[4 * row + column][lane] = value;
+                }
+            }
+        }
+    }
+}
+
 /// `G g`.
+#[inline(always)]
 fn stretch([a, b, c]: [f32; 3]) -> [f32; 4] {
     let (sum, half) = (a + c, b / 2.);
     [a, sum / 2. + half, sum / 2. - half, c]

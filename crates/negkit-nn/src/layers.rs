@@ -42,10 +42,17 @@ impl<F: Form> Clone for Affinity<F> {
     }
 }
 
+/// Whether a layer adds a bias.
+#[derive(Debug, Clone, Copy)]
+enum Bias {
+    Read,
+    None,
+}
+
 impl Affinity<Weights> {
     /// Of a linear layer.
-    fn linear(weight: Tensor, bias: Option<Tensor>, order: Order, params: &Params) -> Result<Self> {
-        let mut affinity = Self::new(weight, bias, order, params)?;
+    fn linear(params: &Params, shape: [usize; 2], bias: Bias, order: Order) -> Result<Self> {
+        let mut affinity = Self::load(params, &shape, bias, order)?;
         if let (Kernel::Packed(packed), Some(bias)) = (&affinity.kernel, &mut affinity.bias)
             && let Some(values) = &mut bias.values
         {
@@ -56,9 +63,14 @@ impl Affinity<Weights> {
 }
 
 impl<F: Form> Affinity<F> {
-    fn new(weight: Tensor, bias: Option<Tensor>, how: F::How, params: &Params) -> Result<Self> {
-        let kernel = Kernel::new(weight, how, params)?;
-        let bias = bias.map(|bias| Vector::new(bias, params)).transpose()?;
+    /// Reads `weight` of `shape`, whose first dimension is of the outputs, and their `bias`.
+    fn load(params: &Params, shape: &[usize], bias: Bias, how: F::How) -> Result<Self> {
+        let kernel = Kernel::load(params, shape, how)?;
+        let outputs = shape.first().copied().unwrap_or_default();
+        let bias = match bias {
+            Bias::Read => Some(Vector::new(params.get(outputs, "bias")?, params)?),
+            Bias::None => None,
+        };
         Ok(Self { kernel, bias })
     }
 
@@ -89,8 +101,7 @@ impl Linear {
     /// # Errors
     /// When the device fails.
     pub fn load(params: &Params, input: usize, output: usize) -> Result<Self> {
-        let weight = params.get((output, input), "weight")?;
-        Self::new(weight, Some(params.get(output, "bias")?), params)
+        Self::new(params, [output, input], Bias::Read)
     }
 
     /// Reads `weight` `[output, input]`; there is no bias.
@@ -98,13 +109,12 @@ impl Linear {
     /// # Errors
     /// When the device fails.
     pub fn load_no_bias(params: &Params, input: usize, output: usize) -> Result<Self> {
-        let weight = params.get((output, input), "weight")?;
-        Self::new(weight, None, params)
+        Self::new(params, [output, input], Bias::None)
     }
 
-    fn new(weight: Tensor, bias: Option<Tensor>, params: &Params) -> Result<Self> {
+    fn new(params: &Params, shape: [usize; 2], bias: Bias) -> Result<Self> {
         Ok(Self {
-            affinity: Affinity::linear(weight, bias, Order::Plain, params)?,
+            affinity: Affinity::linear(params, shape, bias, Order::Plain)?,
             products: params.products(),
         })
     }
@@ -186,13 +196,9 @@ impl FeedForward {
             Gating::Geglu => Order::Gated,
             Gating::Activation(_) => Order::Plain,
         };
-        let load = |params: &Params, [output, input]: [usize; 2], order| {
-            let weight = params.get((output, input), "weight")?;
-            Affinity::linear(weight, Some(params.get(output, "bias")?), order, params)
-        };
         Ok(Self {
-            first: load(first, [hidden, width], order)?,
-            second: load(second, [width, inner], Order::Plain)?,
+            first: Affinity::linear(first, [hidden, width], Bias::Read, order)?,
+            second: Affinity::linear(second, [width, inner], Bias::Read, Order::Plain)?,
             gating,
             products,
         })
@@ -329,8 +335,7 @@ impl Conv2d {
         output: usize,
         options: ConvOptions,
     ) -> Result<Self> {
-        let bias = Some(params.get(output, "bias")?);
-        Self::new(params, input, output, options, bias)
+        Self::new(params, [output, input], options, Bias::Read)
     }
 
     /// Reads `weight` `[output, input, kernel, kernel]`; there is no bias.
@@ -343,18 +348,16 @@ impl Conv2d {
         output: usize,
         options: ConvOptions,
     ) -> Result<Self> {
-        Self::new(params, input, output, options, None)
+        Self::new(params, [output, input], options, Bias::None)
     }
 
     fn new(
         params: &Params,
-        input: usize,
-        output: usize,
+        [output, input]: [usize; 2],
         options: ConvOptions,
-        bias: Option<Tensor>,
+        bias: Bias,
     ) -> Result<Self> {
-        let kernel = options.kernel;
-        let weight = params.get((output, input, kernel, kernel), "weight")?;
+        let shape = [output, input, options.kernel, options.kernel];
         let products = params.products();
         let reach = match options {
             ConvOptions::SAME_3X3 => Reach::Same3x3,
@@ -362,7 +365,7 @@ impl Conv2d {
             _ => Reach::Any,
         };
         Ok(Self {
-            affinity: Affinity::new(weight, bias, reach, params)?,
+            affinity: Affinity::load(params, &shape, bias, reach)?,
             options,
             products,
         })

@@ -39,5 +39,7 @@ pub use negkit_kernels::{
     usual_threads,
 };
 pub use on_demand::OnDemand;
-pub use params::{Ignored, ParamProblem, Params, ParamsError, TensorFactory, TensorSource};
+pub use params::{
+    Ignored, ParamProblem, Params, ParamsError, StoredValues, TensorFactory, TensorSource,
+};
 pub use resample::{resize_bicubic, resize_bilinear, upsample_nearest};

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use half::bf16;
-use negkit_kernels::{Convolution, Element, Isa, Order, Precision, Reach, Weights};
+use negkit_kernels::{Convolution, Element, Isa, Order, Precision, Reach, Stored, Weights};
 
 use crate::Params;
+use crate::params::StoredValues;
 
 /// A matrix ([`Weights`]) or the kernel of a convolution ([`Convolution`]).
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub(crate) trait Form: Sized {
     }
 
     /// Packs `values` of `shape`.
-    fn pack<T: Element>(
+    fn pack<T: Stored>(
         values: &[T],
         shape: &[usize],
         how: Self::How,
@@ -84,7 +85,7 @@ impl Form for Weights {
         }
     }
 
-    fn pack<T: Element>(
+    fn pack<T: Stored>(
         values: &[T],
         shape: &[usize],
         order: Order,
@@ -105,7 +106,7 @@ impl Form for Weights {
 impl Form for Convolution {
     type How = Reach;
 
-    fn pack<T: Element>(
+    fn pack<T: Stored>(
         values: &[T],
         shape: &[usize],
         reach: Reach,
@@ -125,37 +126,27 @@ impl Form for Convolution {
 }
 
 impl<F: Form> Kernel<F> {
-    /// Packs `weight` if the kernels can take it and its values are to stay.
-    pub(crate) fn new(weight: Tensor, how: F::How, params: &Params) -> Result<Self> {
-        let products = params.products();
-        let packs = !params.changes()
-            && weight.device().is_cpu()
-            && matches!(weight.dtype(), DType::F32 | DType::BF16)
-            && !weight.track_op()
-            && weight.elem_count() > 0;
-        if !packs {
-            return Ok(Self::Tensor(weight));
+    /// Reads `weight` of `shape`, and packs it if the kernels can take it and its values are to stay.
+    pub(crate) fn load(params: &Params, shape: &[usize], how: F::How) -> Result<Self> {
+        const NAME: &str = "weight";
+        if params.changes() || !params.device().is_cpu() {
+            return Ok(Self::Tensor(params.get(shape, NAME)?));
         }
-        let shape = weight.dims().to_vec();
-        let how = F::settle(how, &shape);
-        let dtype = weight.dtype();
-        let precision = match dtype {
-            DType::BF16 => Precision::Bf16,
-            _ if products.rounded() => Precision::Bf16,
-            _ => Precision::F32,
-        };
-        let pack = Pack::<F> {
-            shape: &shape,
-            how,
-            precision,
-        };
-        let weights = Arc::new(with_values(&weight, pack)?);
-        Ok(Self::Packed(Packed {
-            weights,
-            how,
-            shape,
-            dtype,
-        }))
+        if let Some(pack) = Pack::<F>::new(shape, how, params.dtype(), params)
+            && let Some(packed) = params.with_stored(shape, NAME, |values| pack.stored(values))
+        {
+            return Ok(Self::Packed(packed?));
+        }
+        Self::new(params.get(shape, NAME)?, how, params)
+    }
+
+    fn new(weight: Tensor, how: F::How, params: &Params) -> Result<Self> {
+        let packs = weight.device().is_cpu() && !weight.track_op() && weight.elem_count() > 0;
+        let pack = Pack::new(weight.dims(), how, weight.dtype(), params);
+        match pack.filter(|_| packs) {
+            Some(pack) => Ok(Self::Packed(with_values(&weight, pack)?)),
+            None => Ok(Self::Tensor(weight)),
+        }
     }
 
     /// The packed weights, if `tensors`, of which `x` is the one that they multiply, can be computed
@@ -217,16 +208,60 @@ impl Value for bf16 {
     }
 }
 
+/// How weights are to be packed.
 struct Pack<'a, F: Form> {
     shape: &'a [usize],
     how: F::How,
+    dtype: DType,
     precision: Precision,
 }
 
+impl<'a, F: Form> Pack<'a, F> {
+    /// `None` where the kernels do not compute with tensors of `dtype`.
+    fn new(shape: &'a [usize], how: F::How, dtype: DType, params: &Params) -> Option<Self> {
+        let precision = match dtype {
+            DType::BF16 => Precision::Bf16,
+            DType::F32 if params.products().rounded() => Precision::Bf16,
+            DType::F32 => Precision::F32,
+            _ => return None,
+        };
+        Some(Self {
+            shape,
+            how: F::settle(how, shape),
+            dtype,
+            precision,
+        })
+    }
+
+    fn stored(self, values: StoredValues<'_>) -> Result<Packed<F>> {
+        match values {
+            StoredValues::F32(values) => self.pack(values),
+            StoredValues::F16(values) => self.pack(values),
+            StoredValues::Bf16(values) => self.pack(values),
+        }
+    }
+
+    fn pack<T: Stored>(self, values: &[T]) -> Result<Packed<F>> {
+        let Self {
+            shape,
+            how,
+            dtype,
+            precision,
+        } = self;
+        let weights = F::pack(values, shape, how, precision, Isa::current())?;
+        Ok(Packed {
+            weights: Arc::new(weights),
+            how,
+            shape: shape.to_vec(),
+            dtype,
+        })
+    }
+}
+
 impl<F: Form> WithValues for Pack<'_, F> {
-    type Output = F;
-    fn call<T: Value>(self, values: &[T]) -> Result<F> {
-        F::pack(values, self.shape, self.how, self.precision, Isa::current())
+    type Output = Packed<F>;
+    fn call<T: Value>(self, values: &[T]) -> Result<Packed<F>> {
+        self.pack(values)
     }
 }
 
@@ -272,4 +307,152 @@ pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
 /// Whether the channels of a picture lie side by side, and not its columns.
 pub(crate) fn is_channels_last(x: &Tensor) -> bool {
     x.rank() == 4 && !x.is_contiguous() && x.permute((0, 2, 3, 1)).is_ok_and(|x| x.is_contiguous())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use half::f16;
+    use negkit_kernels::Products;
+
+    use super::*;
+    use crate::params::{Ignored, ParamProblem};
+    use crate::{Conv2d, ConvOptions, Linear, TensorSource};
+
+    /// A file of half precision that notes how it is read.
+    struct File {
+        tensors: BTreeMap<String, (Vec<usize>, Vec<f16>)>,
+        /// Whether its values can be had where they lie.
+        mapped: bool,
+        trained: bool,
+        noted: Mutex<Vec<String>>,
+    }
+
+    impl File {
+        fn new(mapped: bool) -> Self {
+            let tensor = |name: &str, shape: &[usize]| {
+                let count: usize = shape.iter().product();
+                let values = (0..count).map(|i| f16::from_f32((i as f32 * 0.7).sin() / 3.));
+                (name.to_owned(), (shape.to_vec(), values.collect()))
+            };
+            Self {
+                tensors: BTreeMap::from([
+                    tensor("linear.weight", &[5, 12]),
+                    tensor("linear.bias", &[5]),
+                    tensor("conv.weight", &[7, 3, 3, 3]),
+                    tensor("conv.bias", &[7]),
+                ]),
+                mapped,
+                trained: false,
+                noted: Mutex::default(),
+            }
+        }
+
+        fn note(&self, what: &str, name: &str) {
+            self.noted.lock().unwrap().push(format!("{what} {name}"));
+        }
+    }
+
+    impl TensorSource for File {
+        fn names(&self) -> Vec<String> {
+            self.tensors.keys().cloned().collect()
+        }
+        fn shape(&self, name: &str) -> Option<Vec<usize>> {
+            Some(self.tensors.get(name)?.0.clone())
+        }
+        fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+            self.note("load", name);
+            let (shape, values) = &self.tensors[name];
+            Tensor::from_slice(values, shape.as_slice(), device)?.to_dtype(dtype)
+        }
+        fn stored(&self, name: &str) -> Option<StoredValues<'_>> {
+            self.note("look at", name);
+            let (_, values) = self.tensors.get(name)?;
+            self.mapped.then_some(StoredValues::F16(values))
+        }
+        fn release(&self, name: &str) {
+            self.note("release", name);
+        }
+        fn origin(&self) -> String {
+            "a file".into()
+        }
+        fn changes(&self) -> bool {
+            self.trained
+        }
+    }
+
+    /// What the two layers of `file` make of the same inputs, and what was noted.
+    fn results(file: File, dtype: DType, products: Products) -> (Vec<f32>, Vec<String>) {
+        let file = Arc::new(file);
+        let params = Params::new(file.clone(), dtype, &Device::Cpu).with_products(products);
+        let linear = Linear::load(&params.pp("linear"), 12, 5).unwrap();
+        let conv = Conv2d::load(&params.pp("conv"), 3, 7, ConvOptions::SAME_3X3).unwrap();
+        params.finish("two layers", Ignored::default()).unwrap();
+        let x = Tensor::arange(0f32, 108., &Device::Cpu).unwrap();
+        let x = x.affine(0.02, -1.).unwrap().to_dtype(dtype).unwrap();
+        let rows = linear.forward(&x.reshape((9, 12)).unwrap()).unwrap();
+        let picture = conv.forward(&x.reshape((1, 3, 6, 6)).unwrap()).unwrap();
+        let both = [rows, picture].map(|y| y.flatten_all().unwrap());
+        let both = Tensor::cat(&both, 0).unwrap();
+        let values = both.to_dtype(DType::F32).unwrap().to_vec1().unwrap();
+        (values, file.noted.lock().unwrap().clone())
+    }
+
+    #[test]
+    fn weights_are_packed_where_they_lie_and_otherwise_as_loaded() {
+        for (dtype, products) in [
+            (DType::F32, Products::Exact),
+            (DType::F32, Products::Bf16),
+            (DType::BF16, Products::Exact),
+        ] {
+            let (from_memory, noted) = results(File::new(true), dtype, products);
+            let expected = ["look at linear.weight", "release linear.weight"];
+            assert_eq!(noted[..2], expected);
+            assert!(!noted.contains(&"load linear.weight".to_owned()));
+            assert!(!noted.contains(&"load conv.weight".to_owned()));
+            let (loaded, noted) = results(File::new(false), dtype, products);
+            assert!(noted.contains(&"load conv.weight".to_owned()));
+            assert!(!noted.iter().any(|note| note.starts_with("release")));
+            assert_eq!(from_memory, loaded);
+        }
+    }
+
+    #[test]
+    fn weights_in_training_are_not_packed() {
+        let trained = File {
+            trained: true,
+            ..File::new(true)
+        };
+        let (_, noted) = results(trained, DType::F32, Products::Exact);
+        assert!(
+            noted.iter().all(|note| note.starts_with("load")),
+            "{noted:?}"
+        );
+    }
+
+    #[test]
+    fn weights_of_another_shape_are_reported_and_not_packed() {
+        let file = Arc::new(File::new(true));
+        let params = Params::new(file.clone(), DType::F32, &Device::Cpu);
+        Linear::load(&params.pp("linear"), 6, 10).unwrap();
+        Linear::load_no_bias(&params.pp("none"), 6, 10).unwrap();
+        let problems = params
+            .finish("a layer", Ignored::default())
+            .unwrap_err()
+            .problems;
+        let found = |problem: &ParamProblem| match problem {
+            ParamProblem::Misshapen { name, .. } => name == "linear.weight",
+            _ => false,
+        };
+        assert!(problems.iter().any(found), "{problems:?}");
+        let missing = |problem: &ParamProblem| match problem {
+            ParamProblem::Missing { name, .. } => name == "none.weight",
+            _ => false,
+        };
+        assert!(problems.iter().any(missing), "{problems:?}");
+        assert!(file.noted.lock().unwrap().is_empty());
+    }
 }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
+use half::{bf16, f16};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
@@ -18,6 +19,17 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::attention::AttentionBudget;
 use crate::device::Compute;
 use negkit_kernels::Products;
+
+/// Values as a file has them, row-major.
+#[derive(Debug, Clone, Copy)]
+pub enum StoredValues<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [f16]),
+    /// The upper half of single precision.
+    Bf16(&'a [bf16]),
+}
 
 /// Named tensors that a model can be built from: a checkpoint file, or anything like it.
 pub trait TensorSource: Send + Sync {
@@ -32,6 +44,15 @@ pub trait TensorSource: Send + Sync {
     /// # Errors
     /// When the tensor cannot be read or converted.
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor>;
+
+    /// The values of `name`, where they lie in memory as they are stored: what a layer packs is then not
+    /// copied first. `None` where they are not to be had so, and [`TensorSource::load`] is the way.
+    fn stored(&self, _name: &str) -> Option<StoredValues<'_>> {
+        None
+    }
+
+    /// Told when what [`TensorSource::stored`] gave of `name` is no longer looked at.
+    fn release(&self, _name: &str) {}
 
     /// Where the tensors come from, for error messages: a path, or several.
     fn origin(&self) -> String;
@@ -333,6 +354,27 @@ impl Params {
                 Tensor::zeros(shape, self.shared.dtype, &self.shared.device)
             }
         }
+    }
+
+    /// What `work` makes of the values of the tensor `name` below this position, where they lie, if it is
+    /// of shape `shape`, there to be had so and not empty; [`Params::get`] is the way for all others.
+    pub(crate) fn with_stored<R>(
+        &self,
+        shape: &[usize],
+        name: &str,
+        work: impl FnOnce(StoredValues<'_>) -> R,
+    ) -> Option<R> {
+        let Source::Tensors(tensors) = &self.shared.source else {
+            return None;
+        };
+        let name = self.full_name(name);
+        if shape.contains(&0) || tensors.shape(&name)? != shape {
+            return None;
+        }
+        let made = work(tensors.stored(&name)?);
+        tensors.release(&name);
+        self.audit().read.insert(name);
+        Some(made)
     }
 
     fn try_get(&self, shape: &Shape, name: &str) -> std::result::Result<Tensor, ParamProblem> {

@@ -12,7 +12,7 @@ use crate::{Error, Models, Result};
 
 /// Inference steps of the small pipeline where nothing else is said.
 pub const STEPS: usize = 20;
-/// Guidance scale of the small pipeline where nothing else is said: of 2.2, 3 and 4.5 the one that
+/// Guidance scale of the small pipeline where nothing else is said: of 2.2, 3, 4 and 5.5 the one that
 /// painted most of what 500 validation prompts name, by `negkit mini quality --only sd --validation`.
 pub const GUIDANCE_SCALE: f64 = 3.;
 
