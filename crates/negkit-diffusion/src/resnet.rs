@@ -13,6 +13,8 @@ pub(crate) struct BlockStyle {
     pub(crate) activation: Activation,
     /// Width of the time embedding; `None` in the VAE.
     pub(crate) time_embedding: Option<usize>,
+    /// Whether its convolutions may take more memory for their speed.
+    pub(crate) roomy: bool,
 }
 
 /// `ResnetBlock2D`.
@@ -42,7 +44,10 @@ impl ResnetBlock {
                 style.norm_eps,
             )
         };
-        let same = ConvOptions::SAME_3X3;
+        let same = match style.roomy {
+            true => ConvOptions::SAME_3X3.roomy(),
+            false => ConvOptions::SAME_3X3,
+        };
         let shortcut = params.pp("conv_shortcut");
         Ok(Self {
             norm1: norm("norm1", input)?,
@@ -117,7 +122,7 @@ pub(crate) struct Upsample {
 
 impl Upsample {
     pub(crate) fn load(params: &Params, channels: usize) -> Result<Self> {
-        let options = ConvOptions::SAME_3X3.enlarging();
+        let options = ConvOptions::SAME_3X3.roomy();
         Ok(Self {
             conv: Conv2d::load(&params.pp("conv"), channels, channels, options)?,
         })

@@ -171,6 +171,12 @@ impl UNet {
             norm_eps: config.norm_eps,
             activation: config.act_fn,
             time_embedding: Some(time_embedding),
+            roomy: false,
+        };
+        // At the deepest level, where most of the memory is, pictures are too small for it to pay.
+        let style_of = |level: usize| BlockStyle {
+            roomy: level < channels.len() - 1,
+            ..style
         };
         let transformer = |block: usize| TransformerSizes {
             channels: channels[block],
@@ -200,7 +206,7 @@ impl UNet {
             skips.extend(downsample.iter().map(|_| output));
             let transformer = attends.then(|| transformer(i));
             down_blocks.push(DownBlock {
-                layers: Layers::load(&params, &inputs, output, style, transformer)?,
+                layers: Layers::load(&params, &inputs, output, style_of(i), transformer)?,
                 downsample,
             });
         }
@@ -226,7 +232,7 @@ impl UNet {
             let attends = config.up_block_types[i] == UpBlockType::CrossAttn;
             let transformer = attends.then(|| transformer(block));
             up_blocks.push(UpBlock {
-                layers: Layers::load(&params, &inputs, output, style, transformer)?,
+                layers: Layers::load(&params, &inputs, output, style_of(block), transformer)?,
                 upsample: (block > 0)
                     .then(|| Upsample::load(&params.pp("upsamplers").pp(0), output))
                     .transpose()?,

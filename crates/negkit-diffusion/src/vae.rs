@@ -124,6 +124,7 @@ impl VaeConfig {
             norm_eps: NORM_EPS,
             activation: self.act_fn,
             time_embedding: None,
+            roomy: false,
         }
     }
 }

@@ -29,8 +29,8 @@ enum Way {
 pub enum Reach {
     /// 3x3 pixels, pixel by pixel, with a border of one: as large a picture as before.
     Same3x3,
-    /// The same, of a picture that was enlarged.
-    Enlarged3x3,
+    /// The same, where the kernel may take more memory for its speed: pictures are not small.
+    RoomySame3x3,
     /// Anything else.
     Any,
 }
@@ -47,10 +47,10 @@ impl Convolution {
         precision: Precision,
         isa: Isa,
     ) -> Result<Self> {
-        let enlarged = reach == Reach::Enlarged3x3;
+        let roomy = reach == Reach::RoomySame3x3;
         let tiles = reach != Reach::Any
             && taps == 9
-            && Winograd::worth([columns, inputs], enlarged, precision, isa);
+            && Winograd::worth([columns, inputs], roomy, precision, isa);
         let way = if tiles {
             Way::Tiles(Winograd::pack(weight, [columns, inputs], precision, isa)?)
         } else {

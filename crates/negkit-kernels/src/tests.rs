@@ -294,7 +294,7 @@ proptest! {
         columns in 32usize..80,
         picture in [1usize..14, 1usize..14],
         grow in [1usize..3, 1usize..3],
-        reach in prop::sample::select(vec![Reach::Same3x3, Reach::Enlarged3x3]),
+        reach in prop::sample::select(vec![Reach::Same3x3, Reach::RoomySame3x3]),
         seed: u64,
     ) {
         let resized = [picture[0] * grow[0] - grow[0] / 2, picture[1] * grow[1] - grow[1] / 2];

@@ -38,18 +38,18 @@ pub(crate) struct Winograd {
 
 impl Winograd {
     /// Whether the transformed kernel of so many outputs and inputs is worth its memory, 16/9 of the
-    /// kernel's own. It is not where there are most channels: pictures are small there, and such kernels
-    /// are most of a UNet's memory. After an enlargement they are not that small, and in bf16 it is.
+    /// kernel's own. It is not where there are most channels: pictures are mostly small there, and such
+    /// kernels are most of a UNet's memory. Where they are not, as `roomy` says, in bf16 it is.
     /// Tiles of AMX are taken to multiply faster than values can be transformed; it was not measured.
     pub(crate) fn worth(
         [columns, inputs]: [usize; 2],
-        enlarged: bool,
+        roomy: bool,
         precision: Precision,
         isa: Isa,
     ) -> bool {
         const LEAST: usize = 32;
         const MOST: usize = 1280 * 1280;
-        let small = columns * inputs < MOST || (enlarged && precision == Precision::Bf16);
+        let small = columns * inputs < MOST || (roomy && precision == Precision::Bf16);
         let multiplier = Format::new(isa, precision).multiplier;
         columns >= LEAST && inputs >= LEAST && small && multiplier != Multiplier::Tiles
     }

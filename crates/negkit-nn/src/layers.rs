@@ -275,9 +275,9 @@ pub struct ConvOptions {
     pub padding: usize,
     /// Zeros added below and to the right besides, in pixels.
     pub after: usize,
-    /// Whether it is mostly for pictures that are enlarged first ([`Conv2d::forward_resized`]): there
-    /// may then be spent more memory on its speed. The result is the same.
-    pub enlarges: bool,
+    /// Whether more memory may be spent on its speed, which pays where pictures are not small. The result
+    /// is the same.
+    pub roomy: bool,
 }
 
 impl ConvOptions {
@@ -293,15 +293,15 @@ impl ConvOptions {
             stride,
             padding,
             after: 0,
-            enlarges: false,
+            roomy: false,
         }
     }
 
-    /// The same for pictures that are mostly enlarged first.
+    /// The same with more memory for its speed.
     #[must_use]
-    pub const fn enlarging(self) -> Self {
+    pub const fn roomy(self) -> Self {
         Self {
-            enlarges: true,
+            roomy: true,
             ..self
         }
     }
@@ -361,7 +361,7 @@ impl Conv2d {
         let products = params.products();
         let reach = match options {
             ConvOptions::SAME_3X3 => Reach::Same3x3,
-            _ if options == ConvOptions::SAME_3X3.enlarging() => Reach::Enlarged3x3,
+            _ if options == ConvOptions::SAME_3X3.roomy() => Reach::RoomySame3x3,
             _ => Reach::Any,
         };
         Ok(Self {
