@@ -298,12 +298,12 @@ impl<T: Stored> Source<'_, T> {
     }
 }
 
-/// Inputs that are transformed side by side.
-pub(crate) const TRANSFORMED: usize = 16;
+/// Columns that are transformed side by side: those of a panel, at most.
+pub(crate) const TRANSFORMED: usize = 32;
 
 /// Makes one value for each of `POINTS` matrices from the `TAPS` values of an input.
 pub(crate) trait Transform<const TAPS: usize, const POINTS: usize> {
-    /// The same for some inputs side by side.
+    /// The same for some columns side by side.
     fn apply(taps: &[[f32; TRANSFORMED]; TAPS], points: &mut [[f32; TRANSFORMED]; POINTS]);
 }
 
@@ -327,25 +327,48 @@ where
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let format = self.source.format;
+        let (width, apart) = (format.columns, format.place(0, 1));
+        let columns = self.source.panel(self.panel);
         let mut wide = [0.; TRANSFORMED * GROUP];
         let mut taps = [[0.; TRANSFORMED]; TAPS];
-        let mut transformed = [[0.; TRANSFORMED]; POINTS];
-        let mut narrow = [N::default(); TRANSFORMED];
+        let mut points = [[0.; TRANSFORMED]; POINTS];
+        // Of a step, or of both of a pair.
+        let mut rows = [[[N::default(); TRANSFORMED]; POINTS]; 2];
         for inputs in self.source.groups() {
-            let wide = &mut wide[..inputs.len() * TAPS];
-            let (first, block) = (inputs.start % format.steps, inputs.start / format.steps);
-            for (column, packed) in self.source.panel(self.panel).enumerate() {
-                T::widen(self.source.row(packed, &inputs), wide);
-                for (input, values) in wide.chunks_exact(TAPS).enumerate() {
-                    for (tap, value) in taps.iter_mut().zip(values) {
-                        tap[input] = *value;
+            let length = inputs.len() * TAPS;
+            for (column, wide) in columns.clone().zip(wide.chunks_exact_mut(length)) {
+                T::widen(self.source.row(column, &inputs), wide);
+            }
+            let values = &wide[..columns.len() * length];
+            for first in inputs.clone().step_by(apart) {
+                for (input, rows) in (first..first + apart).zip(&mut rows) {
+                    if input >= inputs.end {
+                        *rows = [[N::default(); TRANSFORMED]; POINTS];
+                        continue;
+                    }
+                    let at = (input - inputs.start) * TAPS;
+                    for (column, values) in values.chunks_exact(length).enumerate() {
+                        for (taps, value) in taps.iter_mut().zip(&values[at..at + TAPS]) {
+                            taps[column] = *value;
+                        }
+                    }
+                    F::apply(&taps, &mut points);
+                    for (row, point) in rows.iter_mut().zip(&points) {
+                        N::convert(point, row);
                     }
                 }
-                F::apply(&taps, &mut transformed);
-                for (blocks, transformed) in self.points.iter_mut().zip(&transformed) {
-                    N::convert(transformed, &mut narrow);
-                    for (input, value) in narrow[..inputs.len()].iter().enumerate() {
-                        blocks[block][format.place(first + input, column)] = *value;
+                let (block, at) = (first / format.steps, format.place(first % format.steps, 0));
+                let [one, other] = &rows;
+                for (blocks, (one, other)) in self.points.iter_mut().zip(one.iter().zip(other)) {
+                    let to = &mut blocks[block][at..][..apart * width];
+                    if apart == 1 {
+                        to.copy_from_slice(&one[..width]);
+                        continue;
+                    }
+                    let pairs = one[..width].iter().zip(&other[..width]);
+                    for (to, (one, other)) in to.chunks_exact_mut(2).zip(pairs) {
+                        to[0] = *one;
+                        to[1] = *other;
                     }
                 }
             }
