@@ -22,6 +22,8 @@ use crate::{AttentionMask, Isa};
 const KEYS: usize = STEPS_F32;
 /// Queries of a task.
 const QUERIES: usize = 96;
+/// Tasks that keep a few cores busy.
+const TASKS: usize = 8;
 
 /// Sizes of an attention.
 #[derive(Debug, Clone, Copy)]
@@ -106,19 +108,22 @@ fn attend_by<T: Element, N: Factor>(
     } = sizes;
     let isa = format.isa;
     let arch = isa.arch();
-    let packed: Vec<PackedHead<N>> = (0..batch * heads)
+    // Heads lie side by side: many at a time read memory in order.
+    let together = (batch * heads / TASKS).clamp(1, heads.max(1));
+    let groups = heads.div_ceil(together);
+    let packed: Vec<PackedHead<N>> = (0..batch * groups)
         .into_par_iter()
-        .map(|task| {
-            let pack = Pack {
+        .flat_map_iter(|task| {
+            let first = task % groups * together;
+            arch.dispatch(Pack {
                 k,
                 v,
                 sizes,
                 format,
-                item: task / heads,
-                head: task % heads,
+                item: task / groups,
+                heads: first..heads.min(first + together),
                 kind: std::marker::PhantomData,
-            };
-            arch.dispatch(pack)
+            })
         })
         .collect();
     let blocks = queries.div_ceil(QUERIES);
@@ -159,41 +164,49 @@ struct Pack<'a, T, N> {
     sizes: Heads,
     format: Format,
     item: usize,
-    head: usize,
+    heads: std::ops::Range<usize>,
     kind: std::marker::PhantomData<N>,
 }
 
 impl<T: Element, N: Factor> WithSimd for Pack<'_, T, N> {
-    type Output = PackedHead<N>;
+    type Output = Vec<PackedHead<N>>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> PackedHead<N> {
+    fn with_simd<S: Simd>(self, _: S) -> Vec<PackedHead<N>> {
         let (d, keys, format) = (self.sizes.d(), self.sizes.keys, self.format);
         let columns = format.columns;
         let (key_panels, value_panels) = (keys.div_ceil(columns), d.div_ceil(columns));
-        let mut packed = PackedHead {
-            keys: Aligned::zeros(key_panels * columns * format.padded(d)),
-            values: Aligned::zeros(value_panels * columns * format.padded(keys)),
-        };
-        let start = |key: usize| (self.item * keys + key) * self.sizes.width + self.head * d;
+        let mut packed: Vec<PackedHead<N>> = self
+            .heads
+            .clone()
+            .map(|_| PackedHead {
+                keys: Aligned::zeros(key_panels * columns * format.padded(d)),
+                values: Aligned::zeros(value_panels * columns * format.padded(keys)),
+            })
+            .collect();
         let mut own = Scratch::<N>::take(d);
         let own = &mut *own;
         for key in 0..keys {
-            N::convert(&self.k[start(key)..][..d], own);
-            for (block, own) in own.chunks(format.steps).enumerate() {
-                let panel = columns * format.padded(own.len());
-                let from = key_panels * columns * block * format.steps + key / columns * panel;
-                for (step, x) in own.iter().enumerate() {
-                    packed.keys[from + format.place(step, key % columns)] = *x;
+            let row = (self.item * keys + key) * self.sizes.width;
+            for (head, packed) in self.heads.clone().zip(&mut packed) {
+                N::convert(&self.k[row + head * d..][..d], own);
+                for (block, own) in own.chunks(format.steps).enumerate() {
+                    let panel = columns * format.padded(own.len());
+                    let from = key_panels * columns * block * format.steps + key / columns * panel;
+                    for (step, x) in own.iter().enumerate() {
+                        packed.keys[from + format.place(step, key % columns)] = *x;
+                    }
                 }
             }
-            N::convert(&self.v[start(key)..][..d], own);
             let (block, within) = (key / KEYS, key % KEYS);
             let steps = format.padded(KEYS.min(keys - block * KEYS));
-            for (panel, own) in own.chunks(columns).enumerate() {
-                let from = value_panels * columns * block * KEYS + panel * columns * steps;
-                for (column, x) in own.iter().enumerate() {
-                    packed.values[from + format.place(within, column)] = *x;
+            for (head, packed) in self.heads.clone().zip(&mut packed) {
+                N::convert(&self.v[row + head * d..][..d], own);
+                for (panel, own) in own.chunks(columns).enumerate() {
+                    let from = value_panels * columns * block * KEYS + panel * columns * steps;
+                    for (column, x) in own.iter().enumerate() {
+                        packed.values[from + format.place(within, column)] = *x;
+                    }
                 }
             }
         }
