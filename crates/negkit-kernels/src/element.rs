@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use crate::memory::Plain;
 use crate::weights::Precision;
 
 /// A type that weights are published in.
@@ -22,6 +23,26 @@ pub trait Element: Stored {
     fn to_f32(self) -> f32;
     /// The value rounded to this type.
     fn of_f32(value: f32) -> Self;
+}
+
+/// A type that the factors of products have: f32, or the bits of bf16.
+pub(crate) trait FactorValue: Plain + Default {
+    /// Writes `from` as this type.
+    fn convert<T: Stored>(from: &[T], to: &mut [Self]);
+}
+
+impl FactorValue for f32 {
+    #[inline(always)]
+    fn convert<T: Stored>(from: &[T], to: &mut [f32]) {
+        T::widen(from, to);
+    }
+}
+
+impl FactorValue for u16 {
+    #[inline(always)]
+    fn convert<T: Stored>(from: &[T], to: &mut [u16]) {
+        T::to_bf16_bits(from, to);
+    }
 }
 
 /// To the nearest bf16, ties to even; NaN stays NaN.

@@ -16,8 +16,8 @@ use pulp::Simd;
 
 #[cfg(target_arch = "x86_64")]
 use crate::Isa;
-use crate::element::{Element, Stored, widen_bits};
-use crate::memory::{Plain, Scratch};
+use crate::element::{FactorValue, Stored, widen_bits};
+use crate::memory::Scratch;
 use crate::weights::{Format, Multiplier, Panel, STEPS_F32, STEPS_PAIRS, Weights};
 
 /// Values from one row of a left factor of f32 to the next. It is no power of two: the rows of a tile
@@ -51,7 +51,7 @@ pub(crate) struct Factors<'a, N> {
 }
 
 /// Type of the factors of products.
-pub(crate) trait Factor: Plain + Default {
+pub(crate) trait Factor: FactorValue {
     /// Values from one row of the left factor to the next.
     const STRIDE: usize;
 
@@ -66,9 +66,6 @@ pub(crate) trait Factor: Plain + Default {
 
     /// Makes ready what multiplies in this format.
     fn multiplier(format: Format) -> Self::Multiplier;
-
-    /// Writes `from` as this type.
-    fn convert<T: Element>(from: &[T], to: &mut [Self]);
 
     /// Sums whose rows are [`ROW_F32`] values apart as a left factor of `count` steps and zeros up to
     /// `padded`, in `own` if not where they are.
@@ -124,11 +121,6 @@ impl Factor for f32 {
     fn multiplier(_: Format) {}
 
     #[inline(always)]
-    fn convert<T: Element>(from: &[T], to: &mut [f32]) {
-        T::widen(from, to);
-    }
-
-    #[inline(always)]
     fn of_sums<'a>(sums: &'a [f32], _: &'a mut [f32], _: usize, _: usize) -> &'a [f32] {
         sums
     }
@@ -180,11 +172,6 @@ impl Factor for u16 {
             Multiplier::Pairs => Bf16::Pairs(format.isa),
             _ => unreachable!("{format:?} does not multiply bf16"),
         }
-    }
-
-    #[inline(always)]
-    fn convert<T: Element>(from: &[T], to: &mut [u16]) {
-        T::to_bf16_bits(from, to);
     }
 
     #[inline(always)]

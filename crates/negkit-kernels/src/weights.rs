@@ -5,15 +5,15 @@
 //! side. The inner loop so reads one panel from its first byte to its last. In the formats of pairs a
 //! row holds two steps of every column, as `vdpbf16ps` and `tdpbf16ps` take them.
 
-use std::ops::Range;
+mod pack;
 
 use candle_core::{Result, bail};
-use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::Isa;
 use crate::element::{Stored, widen_bits};
-use crate::memory::{Aligned, Plain};
+use crate::memory::Aligned;
+use pack::Source;
+pub(crate) use pack::{TRANSFORMED, Transform};
 
 /// How products are to be rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,12 @@ impl Format {
 
     fn in_pairs(self) -> bool {
         self.multiplier != Multiplier::Vectors
+    }
+
+    /// Steps of a column that lie side by side.
+    #[inline]
+    pub(crate) fn together(self) -> usize {
+        if self.in_pairs() { 2 } else { 1 }
     }
 
     /// Where in a panel a step of a column is.
@@ -166,255 +172,6 @@ impl Order {
                 let (pair, within) = (packed / (2 * GATE_COLUMNS), packed % (2 * GATE_COLUMNS));
                 let half = within / GATE_COLUMNS * (columns / 2);
                 half + pair * GATE_COLUMNS + within % GATE_COLUMNS
-            }
-        }
-    }
-}
-
-/// A type that values are packed in.
-trait PackedValue: Plain + Default {
-    /// Writes `from` as it is packed.
-    fn convert<T: Stored>(from: &[T], to: &mut [Self]);
-}
-
-impl PackedValue for f32 {
-    #[inline(always)]
-    fn convert<T: Stored>(from: &[T], to: &mut [f32]) {
-        T::widen(from, to);
-    }
-}
-
-impl PackedValue for u16 {
-    #[inline(always)]
-    fn convert<T: Stored>(from: &[T], to: &mut [u16]) {
-        T::to_bf16_bits(from, to);
-    }
-}
-
-/// Weights `[columns, inputs, taps]` as they are published, and how they are to be packed.
-///
-/// Rows are read from end to end, a few inputs at a time, whose taps lie side by side: going through
-/// them once a tap would read every line of the cache as often.
-struct Source<'a, T> {
-    weight: &'a [T],
-    columns: usize,
-    inputs: usize,
-    taps: usize,
-    order: Order,
-    format: Format,
-}
-
-/// Values of a group of inputs.
-const GROUP: usize = 256;
-
-impl<T> Source<'_, T> {
-    /// Columns of a panel.
-    fn panel(&self, panel: usize) -> Range<usize> {
-        let width = self.format.columns;
-        panel * width..self.columns.min((panel + 1) * width)
-    }
-
-    /// Values of some inputs of a packed column.
-    fn row(&self, column: usize, inputs: &Range<usize>) -> &[T] {
-        let start = self.order.source(self.columns, column) * self.inputs;
-        &self.weight[(start + inputs.start) * self.taps..][..inputs.len() * self.taps]
-    }
-
-    /// Inputs in groups: the values of one group and all columns of a panel stay in the first level of
-    /// the cache.
-    fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let inputs = if self.taps == 0 { 0 } else { self.inputs };
-        // A power of two, so that no group is in two blocks.
-        let size = 1 << (GROUP / self.taps.max(1)).max(1).ilog2();
-        (0..inputs)
-            .step_by(size)
-            .map(move |first| first..inputs.min(first + size))
-    }
-
-    /// Cuts `packed`, of a matrix of `steps`, into what every panel has of each block.
-    fn panels<'p, N>(&self, packed: &'p mut [N], steps: usize) -> Vec<Vec<&'p mut [N]>> {
-        let width = self.format.columns;
-        let count = self.columns.div_ceil(width);
-        let mut panels: Vec<Vec<&mut [N]>> = (0..count).map(|_| Vec::new()).collect();
-        let mut left = packed;
-        for first in (0..steps).step_by(self.format.steps) {
-            let size = width * self.format.padded(self.format.steps.min(steps - first));
-            let (block, rest) = left.split_at_mut(count * size);
-            for (panel, part) in panels.iter_mut().zip(block.chunks_mut(size)) {
-                panel.push(part);
-            }
-            left = rest;
-        }
-        panels
-    }
-}
-
-impl<T: Stored> Source<'_, T> {
-    /// Packs all values; a task packs one panel.
-    fn pack<N: PackedValue>(&self, packed: &mut [N]) {
-        let arch = self.format.isa.arch();
-        self.panels(packed, self.inputs * self.taps)
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(panel, mut blocks)| {
-                arch.dispatch(PackPanel {
-                    source: self,
-                    panel,
-                    blocks: &mut blocks,
-                });
-            });
-    }
-
-    /// Packs `POINTS` matrices `[columns, inputs]` at once, as `F` makes them.
-    fn pack_points<N: PackedValue, F, const TAPS: usize, const POINTS: usize>(
-        &self,
-    ) -> [Aligned<N>; POINTS]
-    where
-        F: Transform<TAPS, POINTS>,
-    {
-        let arch = self.format.isa.arch();
-        let width = self.format.columns;
-        let count = self.columns.div_ceil(width);
-        let length = count * width * self.format.padded(self.inputs);
-        let mut packed: [Aligned<N>; POINTS] = std::array::from_fn(|_| Aligned::zeros(length));
-        let mut points = packed
-            .each_mut()
-            .map(|values| self.panels(&mut values[..], self.inputs).into_iter());
-        let panels: Vec<[Vec<&mut [N]>; POINTS]> = (0..count)
-            .map(|_| points.each_mut().map(|p| p.next().unwrap_or_default()))
-            .collect();
-        panels
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(panel, mut points)| {
-                arch.dispatch(PackPoints::<T, N, F, TAPS, POINTS> {
-                    source: self,
-                    panel,
-                    points: &mut points,
-                    transform: std::marker::PhantomData,
-                });
-            });
-        packed
-    }
-}
-
-/// Columns that are transformed side by side: those of a panel, at most.
-pub(crate) const TRANSFORMED: usize = 32;
-
-/// Makes one value for each of `POINTS` matrices from the `TAPS` values of an input.
-pub(crate) trait Transform<const TAPS: usize, const POINTS: usize> {
-    /// The same for some columns side by side.
-    fn apply(taps: &[[f32; TRANSFORMED]; TAPS], points: &mut [[f32; TRANSFORMED]; POINTS]);
-}
-
-/// A panel's part of every block of every point.
-struct PackPoints<'a, 'p, T, N, F, const TAPS: usize, const POINTS: usize> {
-    source: &'a Source<'a, T>,
-    panel: usize,
-    points: &'a mut [Vec<&'p mut [N]>; POINTS],
-    transform: std::marker::PhantomData<F>,
-}
-
-impl<T, N, F, const TAPS: usize, const POINTS: usize> WithSimd
-    for PackPoints<'_, '_, T, N, F, TAPS, POINTS>
-where
-    T: Stored,
-    N: PackedValue,
-    F: Transform<TAPS, POINTS>,
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let format = self.source.format;
-        let (width, apart) = (format.columns, format.place(0, 1));
-        let columns = self.source.panel(self.panel);
-        let mut wide = [0.; TRANSFORMED * GROUP];
-        let mut taps = [[0.; TRANSFORMED]; TAPS];
-        let mut points = [[0.; TRANSFORMED]; POINTS];
-        // Of a step, or of both of a pair.
-        let mut rows = [[[N::default(); TRANSFORMED]; POINTS]; 2];
-        for inputs in self.source.groups() {
-            let length = inputs.len() * TAPS;
-            for (column, wide) in columns.clone().zip(wide.chunks_exact_mut(length)) {
-                T::widen(self.source.row(column, &inputs), wide);
-            }
-            let values = &wide[..columns.len() * length];
-            for first in inputs.clone().step_by(apart) {
-                for (input, rows) in (first..first + apart).zip(&mut rows) {
-                    if input >= inputs.end {
-                        *rows = [[N::default(); TRANSFORMED]; POINTS];
-                        continue;
-                    }
-                    let at = (input - inputs.start) * TAPS;
-                    for (column, values) in values.chunks_exact(length).enumerate() {
-                        for (taps, value) in taps.iter_mut().zip(&values[at..at + TAPS]) {
-                            taps[column] = *value;
-                        }
-                    }
-                    F::apply(&taps, &mut points);
-                    for (row, point) in rows.iter_mut().zip(&points) {
-                        N::convert(point, row);
-                    }
-                }
-                let (block, at) = (first / format.steps, format.place(first % format.steps, 0));
-                let [one, other] = &rows;
-                for (blocks, (one, other)) in self.points.iter_mut().zip(one.iter().zip(other)) {
-                    let to = &mut blocks[block][at..][..apart * width];
-                    if apart == 1 {
-                        to.copy_from_slice(&one[..width]);
-                        continue;
-                    }
-                    let pairs = one[..width].iter().zip(&other[..width]);
-                    for (to, (one, other)) in to.chunks_exact_mut(2).zip(pairs) {
-                        to[0] = *one;
-                        to[1] = *other;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A panel's part of every block.
-struct PackPanel<'a, 'p, T, N> {
-    source: &'a Source<'a, T>,
-    panel: usize,
-    blocks: &'a mut [&'p mut [N]],
-}
-
-impl<T: Stored, N: PackedValue> WithSimd for PackPanel<'_, '_, T, N> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Source {
-            inputs: all,
-            taps,
-            format,
-            ..
-        } = *self.source;
-        let columns = self.source.panel(self.panel);
-        // Of one column, values lie this far apart.
-        let apart = format.place(0, 1);
-        let mut values = Vec::new();
-        for inputs in self.source.groups() {
-            let length = inputs.len() * taps;
-            values.resize(columns.len() * length, N::default());
-            for (column, values) in columns.clone().zip(values.chunks_exact_mut(length)) {
-                N::convert(self.source.row(column, &inputs), values);
-            }
-            for tap in 0..taps {
-                for input in inputs.clone() {
-                    let (step, at) = (tap * all + input, (input - inputs.start) * taps + tap);
-                    let within = step % format.steps;
-                    let (row, of_pair) = (within - within % apart, within % apart);
-                    let to = &mut self.blocks[step / format.steps][format.place(row, 0)..];
-                    let from = values.chunks_exact(length);
-                    for (to, from) in to.chunks_exact_mut(apart).zip(from) {
-                        to[of_pair] = from[at];
-                    }
-                }
             }
         }
     }
