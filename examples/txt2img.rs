@@ -12,10 +12,11 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use negkit::diffusion::{OpenPipeline, PipelineOptions, Residency, SamplingSettings};
 use negkit::image::{Panel, Sheet, write_png};
 use negkit::mini::{self, MiniModels};
@@ -100,10 +101,20 @@ fn main() -> anyhow::Result<()> {
     let prompts = [args.prompt.clone()];
     let requests = txt2img::requests(&prompts, "", args.seed, args.count as usize);
     let batches = requests.len().div_ceil(batch_size) * encoders.len();
-    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}")?;
+    let bar = ProgressBar::new(0)
+        .with_style(style)
+        .with_message("loading");
+    bar.enable_steady_tick(Duration::from_millis(100));
     let runs = txt2img::run(&mut model, &encoders, &requests, &settings, None, |at| {
-        bar.set_length((at.step.steps * batches) as u64);
+        let steps = (at.step.steps * batches) as u64;
+        bar.set_length(steps);
         bar.inc(1);
+        bar.set_message(if bar.position() == steps {
+            "decoding"
+        } else {
+            "steps"
+        });
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
