@@ -147,7 +147,7 @@ pub fn layer<R: Rows>(
     }
     let finishing = Finishing::new(finish, [count, weights.columns()])?;
     crate::count::product(count, weights.columns(), weights.steps());
-    let blocks = Blocks::of(count, weights, HEIGHT);
+    let blocks = Blocks::of(count, weights, LARGEST);
     Ok(filled(finishing.length(), |out| {
         let compute = |task: usize| {
             let task = Task {
@@ -164,8 +164,9 @@ pub fn layer<R: Rows>(
     }))
 }
 
-/// Rows of a task whose steps of one block stay in the second level of the cache.
-const HEIGHT: usize = 192;
+/// Rows and columns of a task whose sums stay in the second level of the cache, with the rows' steps of one
+/// block. It is wide, for every task beside it copies the same rows again.
+const LARGEST: [usize; 2] = [96, 1024];
 
 /// How sums become an output.
 #[derive(Clone, Copy)]
@@ -283,10 +284,8 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// Tasks of at most about `tallest` rows.
-    pub(crate) fn of(rows: usize, weights: &Weights, tallest: usize) -> Self {
-        /// Columns whose sums stay in the second level of the cache.
-        const WIDTH: usize = 512;
+    /// Tasks of at most about `tallest` rows and `widest` columns.
+    pub(crate) fn of(rows: usize, weights: &Weights, [tallest, widest]: [usize; 2]) -> Self {
         /// Tasks that keep a few cores busy.
         const TASKS: usize = 8;
         /// Columns that are worth copying the rows for once more.
@@ -297,7 +296,7 @@ impl Blocks {
         let down = rows.div_ceil(height.max(1));
         let columns = weights.columns();
         let across = columns
-            .div_ceil(WIDTH)
+            .div_ceil(widest)
             .max(TASKS.div_ceil(down.max(1)))
             .min(columns.div_ceil(LEAST_WIDTH))
             .max(1);

@@ -172,7 +172,7 @@ pub(crate) fn convolve<T: Element>(
     let finishing = Finishing::new(finish, [pixels, columns])?;
     crate::count::product(pixels, columns, 9 * channels);
     let count = tiles.count();
-    let blocks = Blocks::of(count, &kernel.points[0], TALLEST);
+    let blocks = Blocks::of(count, &kernel.points[0], LARGEST);
     Ok(filled(finishing.length(), |out| {
         let compute = |task: usize| {
             let task = Task {
@@ -190,8 +190,8 @@ pub(crate) fn convolve<T: Element>(
     }))
 }
 
-/// Tiles of a task: what it has of one point, transformed, stays in the cache's second level.
-const TALLEST: usize = 48;
+/// Tiles and columns of a task: what it has of one point, transformed, stays in the cache's second level.
+const LARGEST: [usize; 2] = [48, 512];
 
 struct Task<'a, T> {
     tiles: &'a Windows<'a, T>,

@@ -154,7 +154,7 @@ fn compare(folder: &Path, png: &Path) -> anyhow::Result<()> {
 }
 
 fn bars(area: &Area<'_>, rows: &[Row], height: i32) -> anyhow::Result<()> {
-    legend(area)?;
+    legend(area, rows)?;
     let one = BARS_FROM + UNIT as i32;
     drawn(area.draw(&PathElement::new(
         vec![(one, HEAD - 6), (one, height - GAP)],
@@ -181,9 +181,14 @@ fn bars(area: &Area<'_>, rows: &[Row], height: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn legend(area: &Area<'_>) -> anyhow::Result<()> {
+/// Of the engines that any row has.
+fn legend(area: &Area<'_>, rows: &[Row]) -> anyhow::Result<()> {
     let mut x = 16;
-    for (_, name, colour) in ENGINES {
+    let has = |engine: usize| {
+        rows.iter()
+            .any(|row| row.bars.iter().any(|bar| bar.0 == engine))
+    };
+    for (_, (_, name, colour)) in ENGINES.iter().enumerate().filter(|(i, _)| has(*i)) {
         drawn(area.draw(&Rectangle::new([(x, 14), (x + 14, 28)], colour.filled())))?;
         text(area, name, (x + 20, 21), 16, HPos::Left)?;
         x += 44 + name.len() as i32 * 8;
