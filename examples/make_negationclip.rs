@@ -18,11 +18,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use mimalloc::MiMalloc;
 use negkit::diffusion::{OpenPipeline, PipelineOptions, SamplingSettings};
 use negkit::image::{OverlayStyle, Panel, Sheet, overlay_mask, overlay_probabilities, write_png};
 use negkit::mini::{self, MiniModels};
 use negkit::txt2img::{self, NamedEncoder};
-use negkit::{ClipSize, Compute, Hub, HubConfig, Models, segment};
+use negkit::{CachingAllocator, ClipSize, Compute, Hub, HubConfig, Models, segment};
 use negkit_data::WordList as Negations;
 use negkit_eval::table4::{MINI, Noise, Table4, Table4Models, Table4Options, mini_prompts, some};
 use negkit_eval::table5::{
@@ -42,7 +43,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: CachingAllocator<MiMalloc> = CachingAllocator::new(MiMalloc);
 
 #[derive(Parser)]
 struct Args {

@@ -15,12 +15,15 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
+use mimalloc::MiMalloc;
 use negkit::clipseg::Segmentation;
 use negkit::image::{
     Limits, Mask, Outline, OverlayStyle, Panel, Sheet, open_rgb, overlay_mask,
     overlay_probabilities, write_png,
 };
-use negkit::{ClipSize, Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
+use negkit::{
+    CachingAllocator, ClipSize, Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models,
+};
 use negkit::{mini, segment};
 use negkit_metrics::IouCurve;
 use negkit_world::language::{self, Phrase, referring_expressions, referring_scene};
@@ -29,7 +32,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: CachingAllocator<MiMalloc> = CachingAllocator::new(MiMalloc);
 
 #[derive(Parser)]
 struct Args {

@@ -17,17 +17,20 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use mimalloc::MiMalloc;
 use negkit::diffusion::{OpenPipeline, PipelineOptions, Residency, SamplingSettings};
 use negkit::image::{Panel, Sheet, write_png};
 use negkit::mini::{self, MiniModels};
 use negkit::txt2img::{self, EncoderPictures};
-use negkit::{ClipSize, Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models};
+use negkit::{
+    CachingAllocator, ClipSize, Compute, DeviceChoice, DtypeChoice, Hub, HubConfig, Models,
+};
 use negkit_vqa::mini::MiniVqa;
 use negkit_vqa::{Answer, QuestionAnswerer};
 use negkit_world::language::{Question, prompt_questions};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: CachingAllocator<MiMalloc> = CachingAllocator::new(MiMalloc);
 
 #[derive(Parser)]
 struct Args {

@@ -24,10 +24,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use mimalloc::MiMalloc;
+use negkit::CachingAllocator;
 
-// Activations are allocated and freed all the time; a caching allocator saves their page faults.
+// Activations are allocated and freed all the time; an allocator that caches saves their page faults.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: CachingAllocator<MiMalloc> = CachingAllocator::new(MiMalloc);
 
 /// Stable Diffusion and CLIPSeg with the text encoder of your choice, to see what a negation-aware
 /// CLIP does to them.

@@ -109,7 +109,7 @@ fn attend_by<T: Element, N: Factor>(
     let isa = format.isa;
     let arch = isa.arch();
     // Heads lie side by side: many at a time read memory in order.
-    let together = (batch * heads / TASKS).clamp(1, heads.max(1));
+    let together = (batch * heads / TASKS).clamp(1, heads);
     let groups = heads.div_ceil(together);
     let packed: Vec<PackedHead<N>> = (0..batch * groups)
         .into_par_iter()

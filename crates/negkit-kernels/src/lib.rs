@@ -10,9 +10,11 @@
 //!   [`layer_norm`]. These are for inference: values are f32 or bf16, channels are last (NHWC), and there
 //!   are no gradients.
 //! - [`training`]: fused f32 operations with gradients, on planes of channels (NCHW).
+//! - [`CachingAllocator`]: large blocks of memory used again, for a program's `#[global_allocator]`.
 //! - [`product`](Products): matrix products of f32 in any layout, exact or with factors in bf16.
 #![deny(missing_docs)]
 
+mod allocator;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod attend;
@@ -33,6 +35,7 @@ mod weights;
 mod windows;
 mod winograd;
 
+pub use allocator::CachingAllocator;
 pub use attend::{Heads, attend};
 pub use convolution::{Convolution, Reach, convolve};
 pub use count::operations;

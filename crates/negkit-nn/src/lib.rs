@@ -35,8 +35,8 @@ pub use layers::{
     Conv2d, ConvOptions, ConvTranspose2d, Embedding, FeedForward, GroupNorm, LayerNorm, Linear,
 };
 pub use negkit_kernels::{
-    AttentionMask, Isa, IsaError, Products, ThreadsError, operations, threads, use_threads,
-    usual_threads,
+    AttentionMask, CachingAllocator, Isa, IsaError, Products, ThreadsError, operations, threads,
+    use_threads, usual_threads,
 };
 pub use on_demand::OnDemand;
 pub use params::{

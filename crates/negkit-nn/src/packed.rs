@@ -129,21 +129,14 @@ impl<F: Form> Kernel<F> {
     /// Reads `weight` of `shape`, and packs it if the kernels can take it and its values are to stay.
     pub(crate) fn load(params: &Params, shape: &[usize], how: F::How) -> Result<Self> {
         const NAME: &str = "weight";
-        if params.changes() || !params.device().is_cpu() {
-            return Ok(Self::Tensor(params.get(shape, NAME)?));
-        }
-        if let Some(pack) = Pack::<F>::new(shape, how, params.dtype(), params)
+        let pack = Pack::<F>::new(shape, how, params);
+        if let Some(pack) = &pack
             && let Some(packed) = params.with_stored(shape, NAME, |values| pack.stored(values))
         {
             return Ok(Self::Packed(packed?));
         }
-        Self::new(params.get(shape, NAME)?, how, params)
-    }
-
-    fn new(weight: Tensor, how: F::How, params: &Params) -> Result<Self> {
-        let packs = weight.device().is_cpu() && !weight.track_op() && weight.elem_count() > 0;
-        let pack = Pack::new(weight.dims(), how, weight.dtype(), params);
-        match pack.filter(|_| packs) {
+        let weight = params.get(shape, NAME)?;
+        match pack.filter(|_| !weight.track_op() && weight.elem_count() > 0) {
             Some(pack) => Ok(Self::Packed(with_values(&weight, pack)?)),
             None => Ok(Self::Tensor(weight)),
         }
@@ -217,8 +210,12 @@ struct Pack<'a, F: Form> {
 }
 
 impl<'a, F: Form> Pack<'a, F> {
-    /// `None` where the kernels do not compute with tensors of `dtype`.
-    fn new(shape: &'a [usize], how: F::How, dtype: DType, params: &Params) -> Option<Self> {
+    /// `None` where the values change, or the kernels do not compute with tensors of `params`.
+    fn new(shape: &'a [usize], how: F::How, params: &Params) -> Option<Self> {
+        if params.changes() || !params.device().is_cpu() {
+            return None;
+        }
+        let dtype = params.dtype();
         let precision = match dtype {
             DType::BF16 => Precision::Bf16,
             DType::F32 if params.products().rounded() => Precision::Bf16,
@@ -233,7 +230,7 @@ impl<'a, F: Form> Pack<'a, F> {
         })
     }
 
-    fn stored(self, values: StoredValues<'_>) -> Result<Packed<F>> {
+    fn stored(&self, values: StoredValues<'_>) -> Result<Packed<F>> {
         match values {
             StoredValues::F32(values) => self.pack(values),
             StoredValues::F16(values) => self.pack(values),
@@ -241,13 +238,13 @@ impl<'a, F: Form> Pack<'a, F> {
         }
     }
 
-    fn pack<T: Stored>(self, values: &[T]) -> Result<Packed<F>> {
+    fn pack<T: Stored>(&self, values: &[T]) -> Result<Packed<F>> {
         let Self {
             shape,
             how,
             dtype,
             precision,
-        } = self;
+        } = *self;
         let weights = F::pack(values, shape, how, precision, Isa::current())?;
         Ok(Packed {
             weights: Arc::new(weights),

@@ -18,16 +18,17 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use candle_core::Tensor;
+use mimalloc::MiMalloc;
 use negkit::diffusion::{
     OpenPipeline, PictureRequest, PipelineOptions, SamplingSettings, Savings, StableDiffusion,
 };
 use negkit::txt2img::own_side;
-use negkit::{Compute, Hub, HubConfig, Models, mini};
+use negkit::{CachingAllocator, Compute, Hub, HubConfig, Models, mini};
 use serde_json::json;
 
 // As in the command.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: CachingAllocator<MiMalloc> = CachingAllocator::new(MiMalloc);
 
 /// Prompts of which the small world has everything.
 const PROMPTS: [&str; 8] = [

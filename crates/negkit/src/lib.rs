@@ -57,7 +57,7 @@ pub use candle_core::Tensor;
 pub use error::{Error, Result};
 pub use models::{Models, is_own_encoder};
 pub use negkit_hub::{ClipSize, Hub, HubConfig};
-pub use negkit_nn::{AttentionBudget, Compute, DeviceChoice, DtypeChoice};
+pub use negkit_nn::{AttentionBudget, CachingAllocator, Compute, DeviceChoice, DtypeChoice};
 pub use negkit_sbert::SentenceEncoder;
 pub use negkit_text::{CachedTextEncoder, EncoderInfo, TextEncoder, TextEncoding};
 pub use negkit_vqa::QuestionAnswerer;
