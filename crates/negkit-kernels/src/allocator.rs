@@ -244,6 +244,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CachingAllocator<A> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     #![allow(
         unsafe_code,
         reason = "the calls that a program makes of its allocator"

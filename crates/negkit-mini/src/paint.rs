@@ -9,7 +9,6 @@ use negkit_diffusion::unet::UNetConfig;
 use negkit_text::{ClipTextEncoder, TextEncoder};
 use negkit_train::tasks::diffusion::{
     CaptionedLatents, DiffusionSettings, DiffusionTask, PipelineParts, export_pipeline, unet_init,
-    zero_snr_schedule,
 };
 use negkit_train::tasks::grounding::CellLabels;
 use negkit_train::tasks::vae::{
@@ -231,7 +230,7 @@ impl<'a> Painter<'a> {
         Ok(Self {
             shop,
             config: recipe::unet_config(),
-            schedule: zero_snr_schedule()?,
+            schedule: recipe::schedule()?,
             clip,
             text: Arc::new(text),
         })

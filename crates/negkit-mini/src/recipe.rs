@@ -4,16 +4,17 @@ use std::ops::Range;
 
 use negkit_clip::ClipVisionConfig;
 use negkit_clipseg::decoder::ClipSegConfig;
+use negkit_diffusion::scheduler::SchedulerConfig;
 use negkit_diffusion::unet::{DownBlockType, PerBlock, UNetConfig, UpBlockType};
 use negkit_diffusion::vae::VaeConfig;
 use negkit_nn::{Activation, Compute, Products};
 use negkit_text::tower::ClipTextConfig;
 use negkit_train::tasks::contrastive::Bidirectional;
-use negkit_train::tasks::diffusion::{DiffusionSettings, LogitNormal};
+use negkit_train::tasks::diffusion::{DiffusionSettings, LogitNormal, zero_snr_schedule};
 use negkit_train::tasks::grounding::GroundingSettings;
 use negkit_train::tasks::segmentation::SegmentationSettings;
 use negkit_train::tasks::vae::{VaeSettings, VaeWeights};
-use negkit_train::{Keep, Schedule, TrainSettings};
+use negkit_train::{Keep, Schedule, TrainError, TrainSettings};
 use negkit_vqa::detector::DetectorConfig;
 use negkit_vqa::mini::{MiniVqaConfig, QuestionConfig};
 use negkit_world::language::{self, CaptionStyle};
@@ -229,7 +230,8 @@ pub fn vae_training() -> (TrainSettings, VaeSettings) {
 /// Things that fill more of the picture are more of the loss, and of what is painted; and pictures
 /// of one caption that look much alike are learned sooner. With 64 and 128 channels it painted 0.814 of
 /// the objects of validation prompts after 7,000 such steps, and 0.854 where 9,000 steps on ordinary
-/// scenes came first; with 96 and 192 channels 0.784 after 3,100 of these steps and 0.894 after 8,200.
+/// scenes came first; with 96 and 192 channels it is 0.902 after 10,000. Another 3,000 steps, with the
+/// rate rising to 4e-4 once more, changed nothing (0.899; all with DPM-Solver++ and guidance 3).
 pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
     let settings = TrainSettings {
         weight_decay: 0.01,
@@ -251,6 +253,20 @@ pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
         ..DiffusionSettings::default()
     };
     (settings, task)
+}
+
+/// The schedule that the UNet is trained with, and the sampler that is published with it.
+///
+/// The noise that Euler ancestral adds at every step mends what the steps before got wrong (Karras et
+/// al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, section 4). Of what
+/// 500 validation prompts name it painted 0.906 of the objects and 0.862 of the colours in 20 steps with
+/// guidance 3, DPM-Solver++ 0.902 and 0.837, UniPC 0.901 and 0.837, DDIM 0.902 and 0.845. 25 and 40 steps
+/// of it are no better than 20.
+///
+/// # Errors
+/// None in practice.
+pub fn schedule() -> Result<SchedulerConfig, TrainError> {
+    Ok(zero_snr_schedule()?.with("_class_name", "EulerAncestralDiscreteScheduler"))
 }
 
 /// Scenes with several of a kind that mini-clipseg is trained on besides, by seed of

@@ -8,7 +8,7 @@ use negkit_mini::gallery::draw;
 use negkit_mini::{Workshop, recipe};
 use negkit_train::tasks::contrastive::ContrastiveModel;
 use negkit_train::tasks::detector::export_detector;
-use negkit_train::tasks::diffusion::{PipelineParts, export_pipeline, zero_snr_schedule};
+use negkit_train::tasks::diffusion::{PipelineParts, export_pipeline};
 use negkit_train::tasks::segmentation::{FrozenClip, export_clipseg};
 use negkit_train::tasks::vae::{export_vae, vae_parameters};
 use negkit_train::tasks::vqa::export_vqa;
@@ -103,7 +103,7 @@ pub fn trained(folder: &Path) -> Workshop {
         let parts = PipelineParts {
             unet: &store,
             unet_config: &config,
-            scheduler: &zero_snr_schedule().unwrap(),
+            scheduler: &recipe::schedule().unwrap(),
             vae: &vae,
             clip: &stock,
         };
