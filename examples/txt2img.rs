@@ -48,7 +48,7 @@ struct Args {
     count: u64,
     #[arg(long, default_value_t = mini::STEPS)]
     steps: usize,
-    /// Weight of the prompt; 7.5 if not given, 3 for the small model.
+    /// Weight of the prompt; 7.5 if not given, 2.2 for the small model.
     #[arg(long)]
     guidance_scale: Option<f64>,
     /// Side of a picture in pixels; what the model was trained for if not given.

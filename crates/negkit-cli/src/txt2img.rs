@@ -51,7 +51,7 @@ pub struct Txt2ImgArgs {
     #[arg(long)]
     steps: Option<usize>,
     /// Weight of the prompt against the negative prompt; 1 or less turns guidance off. 7.5 if not
-    /// given, 3 for the small model.
+    /// given, 2.2 for the small model.
     #[arg(long)]
     guidance_scale: Option<f64>,
     /// Width in pixels, a multiple of 8; what the model was trained for if not given.
