@@ -106,7 +106,7 @@ impl Blocks {
         self.most_used = self.most_used.max(self.used);
     }
 
-    /// The oldest block, where more is kept than may be with `more` bytes and blocks besides.
+    /// The oldest block, where more is kept than may be with so many bytes and blocks besides.
     fn surplus(&mut self, bytes: usize, blocks: usize) -> Option<Block> {
         let fits = self.count + blocks <= MOST_BLOCKS
             && self.kept_bytes + bytes <= MOST_BYTES
@@ -115,9 +115,9 @@ impl Blocks {
     }
 }
 
-/// Bytes of a block, if it is one that may be kept.
-fn large(layout: Layout) -> Option<usize> {
-    (layout.size() >= LARGE).then_some(layout.size())
+/// Bytes of a block of this size, if it is one that may be kept.
+fn large(size: usize) -> Option<usize> {
+    (size >= LARGE).then_some(size)
 }
 
 impl<A> CachingAllocator<A> {
@@ -173,7 +173,7 @@ impl<A: GlobalAlloc> CachingAllocator<A> {
 // nobody else: it left the caller in `dealloc` and the list in `take`, both under the lock.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CachingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(bytes) = large(layout) else {
+        let Some(bytes) = large(layout.size()) else {
             // SAFETY: the caller's own request.
             return unsafe { self.inner.alloc(layout) };
         };
@@ -188,14 +188,14 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CachingAllocator<A> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's own request.
         let ask = |inner: &A| unsafe { inner.alloc_zeroed(layout) };
-        match large(layout) {
+        match large(layout.size()) {
             Some(bytes) => self.ask(0, bytes, ask),
             None => ask(&self.inner),
         }
     }
 
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-        let Some(bytes) = large(layout) else {
+        let Some(bytes) = large(layout.size()) else {
             // SAFETY: the caller's own block.
             return unsafe { self.inner.dealloc(start, layout) };
         };
@@ -220,10 +220,9 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CachingAllocator<A> {
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller's own block and request.
         let ask = |inner: &A| unsafe { inner.realloc(start, layout, size) };
-        let after = if size >= LARGE { size } else { 0 };
-        match (large(layout).unwrap_or(0), after) {
-            (0, 0) => ask(&self.inner),
-            (before, after) => self.ask(before, after, ask),
+        match (large(layout.size()), large(size)) {
+            (None, None) => ask(&self.inner),
+            (before, after) => self.ask(before.unwrap_or(0), after.unwrap_or(0), ask),
         }
     }
 }
