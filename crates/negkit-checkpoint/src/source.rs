@@ -53,12 +53,17 @@ impl Bytes {
     pub(crate) fn release(&self) {
         #[cfg(unix)]
         {
-            /// Bytes below which the call costs more than it is worth.
-            const WORTH: usize = 1 << 18;
+            /// Bytes of a file below which the calls cost more than they are worth.
+            const WORTH: usize = 1 << 22;
+            /// The system maps up to so many bytes around one that is read: a bias of a kilobyte
+            /// would else leave two megabytes behind.
+            const AROUND: usize = 1 << 21;
             if let Backing::Mapped(map) = &*self.backing
-                && self.range.len() >= WORTH
+                && map.len() >= WORTH
             {
-                drop_pages(map, self.range.clone());
+                let start = self.range.start - self.range.start % AROUND;
+                let end = self.range.end.next_multiple_of(AROUND).min(map.len());
+                drop_pages(map, start..end);
             }
         }
     }
@@ -234,5 +239,21 @@ mod tests {
         let left = resident(&path);
         assert!(left <= 4096 - 2_999_001 / 1024 + 8, "{left} KiB");
         assert_eq!(*bytes, written[..]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_few_bytes_that_were_loaded_leave_nothing_around_them_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        std::fs::write(&path, vec![1u8; 1 << 23]).unwrap();
+        let (_source, bytes) = SourceFile::open(&path).unwrap();
+        for at in [0, 2_100_000, (1 << 23) - 4] {
+            let bias =
+                TensorView::contiguous(bytes.slice(at..at + 4).unwrap(), ElementType::U8, vec![4]);
+            let bias = bias.unwrap().load(DType::U8, &Device::Cpu).unwrap();
+            assert_eq!(bias.to_vec1::<u8>().unwrap(), [1; 4]);
+            assert_eq!(resident(&path), 0, "after the bytes at {at}");
+        }
     }
 }
