@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use negkit::diffusion::scheduler::SchedulerKind;
 use negkit_mini::export::{self, ExportOptions};
 use negkit_mini::negation::{self, Variant};
 use negkit_mini::quality::sheet::{self, SheetOptions};
@@ -155,6 +156,9 @@ pub struct PaintArgs {
 
 #[derive(Args)]
 struct PaintingArgs {
+    /// Scheduler of mini-sd, as for `negkit txt2img`; its own if not given.
+    #[arg(long)]
+    scheduler: Option<SchedulerKind>,
     /// Inference steps of mini-sd.
     #[arg(long, default_value_t = recipe::SAMPLING_STEPS)]
     steps: usize,
@@ -169,6 +173,7 @@ struct PaintingArgs {
 impl PaintingArgs {
     fn painting(&self) -> Painting {
         Painting {
+            scheduler: self.scheduler,
             steps: self.steps,
             guidance: self.guidance,
             at_a_time: self.batch,

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use image::RgbImage;
+use negkit_diffusion::scheduler::SchedulerKind;
 use negkit_diffusion::{PictureRequest, SamplingSettings, StableDiffusion};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::recipe::{self, SIDE};
 use crate::{MiniError, progress};
@@ -12,7 +13,10 @@ use crate::{MiniError, progress};
 /// How pictures are painted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Painting {
-    /// Inference steps, of the scheduler that the model was published with.
+    /// The scheduler; `None` for the one that the model was published with.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_name")]
+    pub scheduler: Option<SchedulerKind>,
+    /// Its inference steps.
     pub steps: usize,
     /// Weight of the prompt against no prompt.
     pub guidance: f64,
@@ -25,11 +29,19 @@ impl Default for Painting {
     /// As [`recipe`] has it.
     fn default() -> Self {
         Self {
+            scheduler: None,
             steps: recipe::SAMPLING_STEPS,
             guidance: recipe::GUIDANCE,
             at_a_time: recipe::PAINTED_AT_A_TIME,
         }
     }
+}
+
+fn as_name<S: Serializer>(
+    scheduler: &Option<SchedulerKind>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    scheduler.map(SchedulerKind::name).serialize(serializer)
 }
 
 /// A prompt with the seed of its noise.
@@ -48,6 +60,7 @@ pub(super) fn paint(
     painting: &Painting,
 ) -> Result<Vec<RgbImage>, MiniError> {
     let settings = SamplingSettings {
+        scheduler: painting.scheduler,
         steps: painting.steps,
         guidance_scale: painting.guidance,
         width: SIDE as usize,

@@ -300,13 +300,15 @@ impl Quality {
             HeldOut::Test => "",
             HeldOut::Validation => "**For choices between settings; no results.** ",
         };
+        let scheduler = self.painting.scheduler;
+        let scheduler = scheduler.map(|kind| format!(" of {}", kind.name()));
         writeln!(
             out,
             "{choosing}Measured by `negkit mini quality` (negkit {}) on {} scenes (seeds {} to {}) that no \
              training has seen. In brackets: 95 % bootstrap intervals over {} \
              resamples, of scenes, pictures or prompts, whichever were sampled. A bar counts as \
              met by the score itself; where the interval reaches beyond it, that is said. Pictures \
-             are painted in {} steps with guidance {}, none chosen. All numbers, the hashes of the \
+             are painted in {} steps{} with guidance {}, none chosen. All numbers, the hashes of the \
              weights and the time it took are in `quality.json`.\n",
             env!("CARGO_PKG_VERSION"),
             self.held_out.name(),
@@ -314,6 +316,7 @@ impl Quality {
             seeds.end - 1,
             self.counts.resamples,
             self.painting.steps,
+            scheduler.unwrap_or_default(),
             self.painting.guidance
         )?;
         self.write_bars(out)?;

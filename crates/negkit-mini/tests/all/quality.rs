@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::untrained::trained;
 
 const PAINTING: Painting = Painting {
+    scheduler: None,
     steps: 2,
     guidance: 3.,
     at_a_time: 32,
