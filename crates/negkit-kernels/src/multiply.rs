@@ -7,7 +7,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) mod tiles;
 
-#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
 pub(crate) mod emulated;
 #[cfg(target_arch = "x86_64")]
 mod pairs;

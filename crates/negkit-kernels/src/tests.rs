@@ -10,6 +10,14 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::*;
 
+/// So many, but fewer for Miri, which computes ten thousand times slower.
+const fn up_to(most: usize) -> usize {
+    if cfg!(miri) && most > 34 { 34 } else { most }
+}
+
+/// Pixels along a side, at most.
+const SIDE: usize = if cfg!(miri) { 3 } else { 14 };
+
 fn normal(count: usize, seed: u64) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..count)
@@ -77,10 +85,11 @@ fn activate(function: Function, x: f64) -> f64 {
 ///
 /// AMX is among them on every x86-64 Linux: where the processor lacks it, its instructions are emulated.
 fn ways() -> Vec<(Isa, Precision, f64)> {
+    #[cfg_attr(miri, allow(unused_mut))]
     let mut ways: Vec<_> = Isa::available()
         .flat_map(|isa| [(isa, Precision::F32, 3e-6), (isa, Precision::Bf16, 3e-6)])
         .collect();
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
     if Isa::best() < Isa::AmxBf16 {
         crate::multiply::emulated::install();
         ways.push((Isa::AmxBf16, Precision::Bf16, 3e-6));
@@ -166,13 +175,13 @@ impl ConvolutionCase {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 40 }, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn layers_are_products(
-        rows in 1usize..70,
-        columns in 1usize..100,
-        steps in 1usize..600,
+        rows in 1usize..up_to(70),
+        columns in 1usize..up_to(100),
+        steps in 1usize..up_to(600),
         function in prop::sample::select(vec![
             Function::Identity, Function::Silu, Function::QuickGelu, Function::GeluErf, Function::Relu,
         ]),
@@ -209,8 +218,8 @@ proptest! {
 
     #[test]
     fn weights_of_any_stored_type_are_packed_as_what_they_say(
-        columns in 1usize..100,
-        inputs in 1usize..700,
+        columns in 1usize..up_to(100),
+        inputs in 1usize..up_to(700),
         taps in prop::sample::select(vec![1usize, 4, 9]),
         gated: bool,
         seed: u64,
@@ -239,8 +248,8 @@ proptest! {
 
     #[test]
     fn kernels_of_any_stored_type_are_transformed_alike(
-        columns in 32usize..100,
-        channels in 32usize..700,
+        columns in 32usize..up_to(100),
+        channels in 32usize..up_to(700),
         seed: u64,
     ) {
         let half: Vec<f16> = normal(columns * channels * 9, seed).into_iter().map(f16::from_f32).collect();
@@ -259,9 +268,9 @@ proptest! {
     #[test]
     fn convolutions_are_sums_over_windows(
         n in 1usize..3,
-        channels in 1usize..40,
-        columns in 1usize..40,
-        picture in [1usize..14, 1usize..14],
+        channels in 1usize..up_to(40),
+        columns in 1usize..up_to(40),
+        picture in [1usize..SIDE, 1usize..SIDE],
         grow in [1usize..4, 1usize..4],
         kernel in [1usize..4, 1usize..4],
         stride in 1usize..4,
@@ -290,9 +299,9 @@ proptest! {
     #[test]
     fn convolutions_by_tiles_are_the_same_sums(
         n in 1usize..3,
-        channels in 32usize..80,
-        columns in 32usize..80,
-        picture in [1usize..14, 1usize..14],
+        channels in 32usize..up_to(80),
+        columns in 32usize..up_to(80),
+        picture in [1usize..SIDE, 1usize..SIDE],
         grow in [1usize..3, 1usize..3],
         reach in prop::sample::select(vec![Reach::Same3x3, Reach::RoomySame3x3]),
         seed: u64,
@@ -335,8 +344,8 @@ proptest! {
         batch in 1usize..3,
         heads in 1usize..4,
         d in prop::sample::select(vec![1usize, 5, 8, 16, 40, 64, 80, 160, 300, 512]),
-        queries in 1usize..200,
-        keys in 1usize..600,
+        queries in 1usize..up_to(200),
+        keys in 1usize..up_to(600),
         causal: bool,
         seed: u64,
     ) {
@@ -377,7 +386,7 @@ proptest! {
     #[test]
     fn norms_are_by_group_and_by_row(
         n in 1usize..3,
-        positions in 1usize..900,
+        positions in 1usize..up_to(900),
         groups in 1usize..9,
         of_group in 1usize..20,
         silu: bool,
@@ -424,7 +433,7 @@ proptest! {
 
 #[test]
 fn a_gated_layer_multiplies_values_by_activated_gates() {
-    let (rows, inner, steps) = (37, 96, 300);
+    let (rows, inner, steps) = (up_to(37), up_to(96) / 32 * 32, up_to(300));
     let x = normal(rows * steps, 1);
     let weight: Vec<f32> = normal(2 * inner * steps, 2)
         .iter()
@@ -458,7 +467,7 @@ fn a_gated_layer_multiplies_values_by_activated_gates() {
 
 #[test]
 fn values_in_bf16_are_rounded_once() {
-    let (rows, columns, steps) = (50, 70, 700);
+    let (rows, columns, steps) = (up_to(50), up_to(70), up_to(700));
     let (x, weight) = (
         to_bf16(&normal(rows * steps, 1)),
         to_bf16(&normal(columns * steps, 2)),

@@ -291,7 +291,7 @@ fn curve(
     points: &[(f64, f64)],
     colour: RGBColor,
 ) -> anyhow::Result<()> {
-    let x = padded(points.iter().map(|p| p.0), 1.15);
+    let x = padded(points.iter().map(|p| p.0), 1.25);
     let y = padded(points.iter().map(|p| p.1), 1.3);
     let mut chart = drawn(
         ChartBuilder::on(area)
@@ -307,7 +307,9 @@ fn curve(
             .light_line_style(WHITE)
             .bold_line_style(LIGHT)
             .axis_style(GREY)
-            .x_labels(0)
+            // Powers of two are no ticks of a decimal axis: those of the points are drawn below.
+            .x_label_formatter(&|_| String::new())
+            .disable_x_mesh()
             .y_labels(5)
             .y_label_formatter(&|value| seconds_text(*value))
             .x_desc(&panel.x_label)
@@ -315,13 +317,32 @@ fn curve(
             .label_style((FONT, 13))
             .draw(),
     )?;
+    draw_ticks(&mut chart, points)?;
     draw_points(&mut chart, points, colour)
 }
 
 type Chart<'a, 'b> = ChartContext<'a, BitMapBackend<'b>, Cartesian2d<LogCoord<f64>, LogCoord<f64>>>;
 
-/// The curve, with x and the value written at every point: powers of two are no ticks of a decimal
-/// axis.
+/// What is scaled, below the axis, with a line up to every point.
+fn draw_ticks(chart: &mut Chart<'_, '_>, points: &[(f64, f64)]) -> anyhow::Result<()> {
+    let bottom = chart.y_range().start;
+    let top = chart.y_range().end;
+    let lines = points
+        .iter()
+        .map(|&(x, _)| PathElement::new(vec![(x, bottom), (x, top)], LIGHT));
+    drawn(chart.draw_series(lines))?;
+    let names = points.iter().map(|&(x, _)| {
+        let style = (FONT, 13)
+            .into_font()
+            .color(&BLACK)
+            .pos(Pos::new(HPos::Center, VPos::Top));
+        EmptyElement::at((x, bottom)) + Text::new(format!("{x:.0}"), (0, 6), style)
+    });
+    drawn(chart.draw_series(names))?;
+    Ok(())
+}
+
+/// The curve, with the value written at every point, on the side where it does not run.
 fn draw_points(
     chart: &mut Chart<'_, '_>,
     points: &[(f64, f64)],
@@ -333,12 +354,17 @@ fn draw_points(
         .iter()
         .map(|&point| Circle::new(point, 4, colour.filled()));
     drawn(chart.draw_series(dots))?;
+    let falls = points.last().map(|p| p.1) < points.first().map(|p| p.1);
+    let (side, away) = match falls {
+        true => (HPos::Left, 5),
+        false => (HPos::Right, -5),
+    };
     let labels = points.iter().map(|&(x, y)| {
         let style = (FONT, 13)
             .into_font()
             .color(&BLACK)
-            .pos(Pos::new(HPos::Center, VPos::Bottom));
-        EmptyElement::at((x, y)) + Text::new(format!("{x:.0}: {}", seconds_text(y)), (0, -7), style)
+            .pos(Pos::new(side, VPos::Bottom));
+        EmptyElement::at((x, y)) + Text::new(seconds_text(y), (away, -4), style)
     });
     drawn(chart.draw_series(labels))?;
     Ok(())
