@@ -102,7 +102,7 @@ fn paint_panel(panel: &DrawingArea<BitMapBackend<'_>, Shift>, curve: &Curve) -> 
         .x_labels(6)
         .y_labels(5)
         .x_label_formatter(&|step| format!("{step:.0}"))
-        .y_label_formatter(&|value| label(*value))
+        .y_label_formatter(&|value| label(*value, high - low))
         .label_style((FONT, 13))
         .draw()?;
     let (light, dark) = (RGBColor(168, 199, 234), RGBColor(24, 90, 170));
@@ -139,10 +139,12 @@ fn range(points: &[(f64, f64)]) -> (f64, f64) {
     (low - air, high + air)
 }
 
-fn label(value: f64) -> String {
+/// What is written at a tick of an axis that is `length` long.
+fn label(value: f64, length: f64) -> String {
     let size = value.abs();
     match size {
-        _ if size == 0. => "0".to_owned(),
+        // Ticks are sums of steps: the one at zero misses it by a rounding.
+        _ if size <= 1e-9 * length => "0".to_owned(),
         _ if !(1e-3..1e5).contains(&size) => format!("{value:.1e}"),
         _ if size < 1. => format!("{value:.3}"),
         _ if size < 100. => format!("{value:.2}"),
