@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::MiniError;
 use crate::autoencoder::Autoencoder;
-use crate::detect::cell_labels;
+use crate::detect::{Naming, cell_labels};
 use crate::gallery::{Gallery, Normalisation, draw, draw_pictures};
 use crate::recipe::{self, SEED};
 use crate::stage::Workshop;
@@ -146,7 +146,8 @@ impl Questions<'_> {
                 texts.push((question.text, question.answer));
             }
         }
-        let (kinds, colours) = cell_labels(gallery, indices, &self.config.vision_config)?;
+        let (kinds, colours) =
+            cell_labels(gallery, indices, &self.config.vision_config, Naming::Kinds)?;
         let mut pictures = gallery.tensor(indices, Normalisation::SYMMETRIC)?;
         if worn {
             pictures = self.wear.apply(&pictures, rng)?;

@@ -11,7 +11,7 @@ use negkit_train::tasks::detector::{
 };
 use negkit_train::{ParamStore, TrainError, TrainSettings, train};
 use negkit_vqa::detector::DetectorConfig;
-use negkit_world::{Kind, Rendering, Scene, render};
+use negkit_world::{Kind, Rendering, Scene, State, render};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -29,34 +29,70 @@ const SHARE: f64 = 0.2;
 /// Held-out scenes, and how many of them at a time.
 const HELD_OUT: (usize, usize) = (400, 100);
 
+/// What a cell with a thing in it is labelled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// Its kind: one of as many as [`Kind::ALL`] has.
+    Kinds,
+    /// Its kind and its state, if it is of a kind that has states: one of [`looks`].
+    Looks,
+}
+
+impl Naming {
+    /// One more than the label's number.
+    fn label(self, kind: Kind, state: Option<State>) -> u32 {
+        let of_the_kind = |kind: Kind| kind.traits().states.len().max(1);
+        let number = match self {
+            Self::Kinds => kind.index(),
+            Self::Looks => {
+                let before: usize = Kind::ALL
+                    .iter()
+                    .take(kind.index())
+                    .copied()
+                    .map(of_the_kind)
+                    .sum();
+                let states = kind.traits().states;
+                let state = states.iter().position(|of_it| Some(*of_it) == state);
+                before + state.unwrap_or_default()
+            }
+        };
+        number as u32 + 1
+    }
+}
+
+/// How many looks there are: a kind that has states has one for each of them, any other has one.
+pub(crate) fn looks() -> usize {
+    Kind::ALL
+        .iter()
+        .map(|kind| kind.traits().states.len().max(1))
+        .sum()
+}
+
 /// What every pixel of a scene's picture shows.
 struct Labels {
-    /// 0 for nothing, else one more than the index in [`Kind::ALL`].
+    /// 0 for nothing, else one more than the number of a kind or look.
     kinds: Vec<u32>,
     /// 0 for no colour that is named, else one more than the index in `Colour::ALL`.
     colours: Vec<u32>,
 }
 
 impl Labels {
-    fn of(scene: &Scene, rendering: &Rendering) -> Self {
+    fn of(scene: &Scene, rendering: &Rendering, naming: Naming) -> Self {
         let area = (SIDE * SIDE) as usize;
         let mut labels = Self {
             kinds: vec![0; area],
             colours: vec![0; area],
         };
         for (thing, truth) in scene.things.iter().zip(&rendering.things) {
-            let label = |kind: Kind| kind.index() as u32 + 1;
+            let of_thing = naming.label(thing.kind, thing.state);
             let colour = |colour: Option<negkit_world::Colour>| {
                 colour.map_or(0, |colour| colour.index() as u32 + 1)
             };
-            labels.fill(
-                truth.visible.pixels(),
-                label(thing.kind),
-                colour(thing.colour),
-            );
+            labels.fill(truth.visible.pixels(), of_thing, colour(thing.colour));
             for (worn, mask) in thing.worn.iter().zip(&truth.worn) {
-                labels.fill(mask.pixels(), label(worn.kind), colour(worn.colour));
-                labels.claim(label(thing.kind), label(worn.kind));
+                let of_worn = naming.label(worn.kind, None);
+                labels.fill(mask.pixels(), of_worn, colour(worn.colour));
+                labels.claim(of_thing, of_worn);
             }
         }
         labels
@@ -99,13 +135,15 @@ impl Labels {
     }
 }
 
-/// Kind and colour of every cell of scenes' pictures, as a detector of `config` learns them.
+/// What stands in every cell of scenes' pictures, and its colour, in cells as a detector of `config`
+/// has them.
 pub(crate) fn cell_labels(
     gallery: &Gallery,
     indices: &[usize],
     config: &DetectorConfig,
+    naming: Naming,
 ) -> Result<(Vec<u32>, Vec<u32>), TrainError> {
-    let labels = rendered(gallery, indices);
+    let labels = rendered(gallery, indices, naming);
     let labels: Vec<PixelLabels<'_>> = labels.iter().map(Labels::of_pixels).collect();
     // Of a batch only the labels are wanted here.
     let none = Tensor::zeros((labels.len(), 1), DType::F32, &Device::Cpu)?;
@@ -115,10 +153,10 @@ pub(crate) fn cell_labels(
 
 /// Labels are rendered anew each time: that takes less than a thousandth of a second a picture, and
 /// those of all scenes would fill the memory.
-fn rendered(gallery: &Gallery, indices: &[usize]) -> Vec<Labels> {
+fn rendered(gallery: &Gallery, indices: &[usize], naming: Naming) -> Vec<Labels> {
     let labels = indices.par_iter().map(|&i| {
         let scene = gallery.scene(i);
-        Labels::of(scene, &render(scene, SIDE))
+        Labels::of(scene, &render(scene, SIDE), naming)
     });
     labels.collect()
 }
@@ -141,7 +179,7 @@ impl LabelledScenes<'_> {
         indices: &[usize],
         wear: Option<&mut ChaCha8Rng>,
     ) -> Result<DetectorBatch, TrainError> {
-        let labels = rendered(gallery, indices);
+        let labels = rendered(gallery, indices, Naming::Kinds);
         let mut pixels = gallery.tensor(indices, Normalisation::SYMMETRIC)?;
         if let Some(rng) = wear {
             pixels = self.wear.apply(&pixels, rng)?;
@@ -236,6 +274,56 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    #[test]
+    fn every_kind_and_state_has_a_look_of_its_own() {
+        let labels = Kind::ALL.iter().flat_map(|kind| {
+            let states = kind.traits().states;
+            let states: Vec<_> = match states {
+                [] => vec![None],
+                _ => states.iter().copied().map(Some).collect(),
+            };
+            states
+                .into_iter()
+                .map(|state| Naming::Looks.label(*kind, state))
+        });
+        let expected: Vec<u32> = (1..=looks() as u32).collect();
+        assert_eq!(labels.collect::<Vec<_>>(), expected);
+        assert!(looks() > Kind::ALL.len());
+    }
+
+    #[test]
+    fn a_thing_in_another_state_has_other_cells() {
+        let config = recipe::detector_config().unwrap();
+        let scenes: Vec<Scene> = (0..200).map(Scene::posed).collect();
+        let with = |state: State| {
+            let is_one = |scene: &&Scene| {
+                let thing = scene.things.first();
+                thing.is_some_and(|thing| thing.kind == Kind::Bird && thing.state == Some(state))
+            };
+            scenes.iter().find(is_one).unwrap()
+        };
+        let labels = |scene: &Scene, naming: Naming| {
+            let labels = Labels::of(scene, &render(scene, SIDE), naming);
+            let none = Tensor::zeros((1, 1), DType::F32, &Device::Cpu).unwrap();
+            let batch = DetectorBatch::from_pixels(none, &[labels.of_pixels()], &config, SHARE);
+            batch.unwrap().kinds
+        };
+        let bird = |naming: Naming, state: State| naming.label(Kind::Bird, Some(state));
+        for (state, other) in [
+            (State::Flying, State::Perched),
+            (State::Perched, State::Flying),
+        ] {
+            let looks = labels(with(state), Naming::Looks);
+            assert!(looks.contains(&bird(Naming::Looks, state)));
+            assert!(!looks.contains(&bird(Naming::Looks, other)));
+            let kinds = labels(with(state), Naming::Kinds);
+            assert!(kinds.contains(&bird(Naming::Kinds, state)));
+            // Only the names differ, not which cells have one.
+            let named = |labels: &[u32]| labels.iter().map(|label| *label != 0).collect::<Vec<_>>();
+            assert_eq!(named(&looks), named(&kinds));
+        }
+    }
+
     /// The detector finds only what its labels hold: whatever is seen well must be in the grid.
     #[test]
     fn whatever_is_seen_has_cells() {
@@ -244,7 +332,7 @@ mod tests {
         for seed in 0..120 {
             let scene = Scene::sample(seed);
             let rendering = render(&scene, SIDE);
-            let labels = Labels::of(&scene, &rendering);
+            let labels = Labels::of(&scene, &rendering, Naming::Kinds);
             let pixels = candle_core::Tensor::zeros(
                 (1, 3, SIDE as usize, SIDE as usize),
                 candle_core::DType::F32,

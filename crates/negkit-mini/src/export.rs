@@ -90,8 +90,8 @@ pub const MODELS: [Model; 10] = {
         encoder("conclip", "negation-conclip"),
         model(
             "sd",
-            "sd",
-            &["vae", "latents", "posed-pictures", "posed-latents"],
+            "sd-looks",
+            &["vae", "latents", "posed-pictures", "posed-latents", "sd"],
             Layout::Pipeline,
         ),
         model("clipseg", "clipseg", &[], Layout::ClipSeg),

@@ -21,11 +21,11 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::autoencoder::Autoencoder;
-use crate::detect::cell_labels;
+use crate::detect::{Naming, cell_labels};
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, LATENT_CHANNELS, SEED};
 use crate::stage::Workshop;
-use crate::train::{World, posed_pictures};
+use crate::train::{World, posed_pictures, trained};
 use crate::{MiniError, progress};
 
 /// The autoencoder: folder `vae`, in diffusers' layout under `export`.
@@ -74,12 +74,11 @@ impl GalleryLatents<'_> {
         self
     }
 
-    /// Those of the pictures that show something of which no two look alike, as many times as
-    /// [`recipe::VARIED_REPEATS`] says.
-    fn varied_again(mut self) -> Vec<Self> {
+    /// Those of the pictures of scenes that are `wanted`, so many times.
+    fn again(mut self, wanted: fn(&Scene) -> bool, times: usize) -> Vec<Self> {
         let gallery = self.gallery;
-        self.pictures.retain(|&i| is_varied(gallery.scene(i)));
-        vec![self; recipe::VARIED_REPEATS]
+        self.pictures.retain(|&i| wanted(gallery.scene(i)));
+        vec![self; times]
     }
 }
 
@@ -87,6 +86,11 @@ impl GalleryLatents<'_> {
 fn is_varied(scene: &Scene) -> bool {
     let mut things = scene.things.iter();
     things.any(|thing| thing.state.is_some() || !thing.worn.is_empty())
+}
+
+/// Whether somebody wears or holds something.
+fn has_worn(scene: &Scene) -> bool {
+    scene.things.iter().any(|thing| !thing.worn.is_empty())
 }
 
 impl CaptionedLatents for GalleryLatents<'_> {
@@ -123,12 +127,16 @@ fn shape() -> [usize; 3] {
 
 /// Several galleries' latents, one after the other.
 #[derive(Clone)]
-struct Joined<'a>(Vec<GalleryLatents<'a>>);
+struct Joined<'a> {
+    galleries: Vec<GalleryLatents<'a>>,
+    /// What cells are labelled with.
+    naming: Naming,
+}
 
 impl Joined<'_> {
     /// The gallery that has picture `index`, and its number there.
     fn find(&self, mut index: usize) -> Result<(&GalleryLatents<'_>, usize), TrainError> {
-        for latents in &self.0 {
+        for latents in &self.galleries {
             if index < latents.len() {
                 return Ok((latents, index));
             }
@@ -142,7 +150,7 @@ impl Joined<'_> {
 
 impl CaptionedLatents for &Joined<'_> {
     fn len(&self) -> usize {
-        self.0.iter().map(CaptionedLatents::len).sum()
+        self.galleries.iter().map(CaptionedLatents::len).sum()
     }
 
     fn shape(&self) -> [usize; 3] {
@@ -164,7 +172,7 @@ impl CaptionedLatents for &Joined<'_> {
         let of_one = |&index: &usize| {
             let (own, index) = self.find(index)?;
             let index = own.pictures[index];
-            let (kinds, colours) = cell_labels(own.gallery, &[index], &config)?;
+            let (kinds, colours) = cell_labels(own.gallery, &[index], &config, self.naming)?;
             Ok::<_, TrainError>(CellLabels { kinds, colours })
         };
         let each = indices.par_iter().map(of_one);
@@ -269,7 +277,8 @@ impl<'a> Painter<'a> {
     }
 }
 
-/// mini-sd: folder `sd`, in diffusers' layout under `export`.
+/// mini-sd: folder `sd-looks`, in diffusers' layout under `export`; as it is before it learns states,
+/// in the folder `sd`.
 ///
 /// # Errors
 /// When the training fails.
@@ -279,19 +288,29 @@ pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         ("validation", &world.validation),
     ];
     let mut ordinary = latents(shop, ("latents", "pictures"), &galleries)?;
-    let held_out = Joined(ordinary.split_off(1));
+    let mut held_out = Joined {
+        galleries: ordinary.split_off(1),
+        naming: Naming::Kinds,
+    };
     let posed = posed_pictures(shop)?;
     let of_posed = ("posed-latents", "posed-pictures");
     let mut all = latents(shop, of_posed, &[("training", &posed)])?;
-    all.extend(
-        all.clone()
-            .into_iter()
-            .flat_map(GalleryLatents::varied_again),
-    );
+    let more = |wanted: fn(&Scene) -> bool, times: usize| -> Vec<GalleryLatents<'_>> {
+        let posed = all.iter().cloned();
+        posed
+            .flat_map(|latents| latents.again(wanted, times))
+            .collect()
+    };
+    let varied = more(is_varied, recipe::VARIED_REPEATS);
+    let worn = more(has_worn, recipe::WORN_REPEATS);
+    all.extend(varied);
     for latents in ordinary {
         all.push(latents.first(recipe::ORDINARY_BESIDE_POSED));
     }
-    let all = Joined(all);
+    let mut all = Joined {
+        galleries: all,
+        naming: Naming::Kinds,
+    };
 
     let training = recipe::unet_training();
     let described = json!({
@@ -302,9 +321,24 @@ pub fn unet(shop: &Workshop, world: &World) -> Result<(), MiniError> {
         "full_captions": recipe::FULL_CAPTIONS_UNET,
     });
     let inputs = ["latents", "posed-latents", "clip"];
-    shop.stage("sd", &described, &inputs, |folder| {
+    let before = shop.stage("sd", &described, &inputs, |folder| {
         let painter = Painter::open(shop)?;
         let store = ParamStore::random_with(SEED, &Device::Cpu, unet_init);
+        let folder_of_it = folder.join("training");
+        painter.train(&store, (&all, &held_out), &training, &folder_of_it)?;
+        painter.export(&store, &folder.join("export"))
+    })?;
+
+    all.galleries.extend(worn);
+    for latents in [&mut all, &mut held_out] {
+        latents.naming = Naming::Looks;
+    }
+    let training = recipe::unet_looks_training();
+    let described = json!({ "training": training, "repeats_of_worn": recipe::WORN_REPEATS });
+    let inputs = ["latents", "posed-latents", "clip", "sd"];
+    shop.stage("sd-looks", &described, &inputs, |folder| {
+        let painter = Painter::open(shop)?;
+        let store = trained(&before.join("export").join("unet"))?;
         let folder_of_it = folder.join("training");
         painter.train(&store, (&all, &held_out), &training, &folder_of_it)?;
         painter.export(&store, &folder.join("export"))

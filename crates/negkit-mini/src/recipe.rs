@@ -22,6 +22,7 @@ use negkit_world::{Colour, Kind};
 use serde::Serialize;
 
 use crate::MiniError;
+use crate::detect::looks;
 
 /// How the trained models are run when they paint and are measured: with products in bf16 where the
 /// processor has instructions for them, which is how they were trained, and several times as fast.
@@ -62,6 +63,8 @@ pub const ORDINARY_BESIDE_POSED: usize = 20_000;
 /// How many times more often the UNet sees posed scenes with things that have a state or wear something:
 /// a cat looks one way sitting and another way standing, a bathtub always the same.
 pub const VARIED_REPEATS: usize = 2;
+/// How many times more often still those with something worn or held, once it learns states.
+pub const WORN_REPEATS: usize = 4;
 
 /// Sizes of the text tower.
 pub fn text_config(vocab_size: usize) -> ClipTextConfig {
@@ -267,6 +270,33 @@ pub fn unet_training() -> (TrainSettings, DiffusionSettings) {
 /// None in practice.
 pub fn schedule() -> Result<SchedulerConfig, TrainError> {
     Ok(zero_snr_schedule()?.with("_class_name", "EulerAncestralDiscreteScheduler"))
+}
+
+/// The UNet after that, while it has to name the state of what stands in a cell as well.
+///
+/// Sitting differs from standing by a few pixels, and cells that are named by their kind alone do not
+/// ask for it. Of what 500 validation prompts name it painted 0.923 of the objects and 0.894 of the
+/// colours, 0.915 and 0.880 before; 0.630 of what is worn or held, 0.609 before. States it was trained
+/// for: 0.569 by mini-vqa, 0.578 before. On sheets of pictures most states can be told both before and
+/// after, so that what mini-vqa makes of blurred ones may be the limit.
+pub fn unet_looks_training() -> (TrainSettings, DiffusionSettings) {
+    let (first, task) = unet_training();
+    let settings = TrainSettings {
+        steps: 4000,
+        learning_rate: 4e-4,
+        warmup: 50,
+        ..first
+    };
+    let grounding = GroundingSettings {
+        kinds: looks(),
+        ..grounding(0.2, 0.)
+    };
+    let task = DiffusionSettings {
+        grounding: Some(grounding),
+        seed: SEED + 1,
+        ..task
+    };
+    (settings, task)
 }
 
 /// Scenes with several of a kind that mini-clipseg is trained on besides, by seed of

@@ -15,7 +15,7 @@ use negkit_world::{Scene, language};
 use serde_json::{Value, json};
 
 use crate::MiniError;
-use crate::detect::cell_labels;
+use crate::detect::{Naming, cell_labels};
 use crate::gallery::{Gallery, draw};
 use crate::recipe::{self, CONTEXT, SEED, SIDE};
 use crate::stage::Workshop;
@@ -114,7 +114,7 @@ impl Pictures for &Gallery {
 
     fn cells(&self, indices: &[usize]) -> Result<CellLabels, TrainError> {
         let config = recipe::detector_config().map_err(TrainError::other)?;
-        let (kinds, colours) = cell_labels(self, indices, &config)?;
+        let (kinds, colours) = cell_labels(self, indices, &config, Naming::Kinds)?;
         Ok(CellLabels { kinds, colours })
     }
 }

@@ -239,6 +239,7 @@ fn about(name: &str) -> About {
             limits: &[
                 OF_THE_WORLD,
                 "Pictures are 64 x 64. Small worn things (glasses) are often a few pixels.",
+                "White things come out pale; of a white cat there is often no more than an outline.",
                 "With its own encoder it paints what a prompt denies; that is what it is for.",
             ],
         },
@@ -466,7 +467,8 @@ fn data(out: &mut String, card: &Card<'_>, about: &About) -> fmt::Result {
                      next, such as animals and people, it sees more often. Autoencoder and UNet also \
                      had to name what stands in every cell of the picture (`grounding` in the \
                      recipe), the one in its latents and the other in its features, by a linear \
-                     layer that is not part of them.\n"
+                     layer that is not part of them; in its last training the UNet had to name \
+                     states as well (a sitting dog, a running one).\n"
                 )?;
             }
         }
