@@ -343,7 +343,7 @@ proptest! {
     fn attention_is_a_softmax_of_scores(
         batch in 1usize..3,
         heads in 1usize..4,
-        d in prop::sample::select(vec![1usize, 5, 8, 16, 40, 64, 80, 160, 300, 512]),
+        d in prop::sample::select(if cfg!(miri) { vec![5usize, 40] } else { vec![1, 5, 8, 16, 40, 64, 80, 160, 300, 512] }),
         queries in 1usize..up_to(200),
         keys in 1usize..up_to(600),
         causal: bool,

@@ -294,12 +294,14 @@ mod tests {
     #[test]
     fn a_thing_in_another_state_has_other_cells() {
         let config = recipe::detector_config().unwrap();
-        let scenes: Vec<Scene> = (0..200).map(Scene::posed).collect();
+        let scenes: Vec<Scene> = (0..1000).map(Scene::posed).collect();
         let with = |state: State| {
-            let is_one = |scene: &&Scene| {
-                let thing = scene.things.first();
-                thing.is_some_and(|thing| thing.kind == Kind::Bird && thing.state == Some(state))
+            let birds = |scene: &Scene| -> Vec<Option<State>> {
+                let things = scene.things.iter();
+                let birds = things.filter(|thing| thing.kind == Kind::Bird);
+                birds.map(|thing| thing.state).collect()
             };
+            let is_one = |scene: &&Scene| birds(scene) == [Some(state)];
             scenes.iter().find(is_one).unwrap()
         };
         let labels = |scene: &Scene, naming: Naming| {

@@ -94,8 +94,8 @@ fn all_models_are_exported_and_every_change_to_them_is_found() {
     }
     let sd = card("sd");
     for part in [
-        "Stage `sd`, 1,500 steps in 1 h 2 min and 1,500 steps in 1 h 2 min, built on `latents`, `clip`:",
-        "at the end of the training `sd-noisy`",
+        "Stage `sd-looks`, 1,500 steps in 1 h 2 min and 1,500 steps in 1 h 2 min, built on `latents`, `clip`:",
+        "at the end of the training `sd-looks-noisy`",
         "Stage `latents`, built on `vae` (an earlier `vae`, which was made anew since):",
     ] {
         assert!(sd.contains(part), "{part:?} is not in\n{sd}");

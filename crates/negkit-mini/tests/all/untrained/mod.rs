@@ -96,7 +96,7 @@ pub fn trained(folder: &Path) -> Workshop {
         export_vae(&store, &config, folder).unwrap();
     });
     stage(&shop, "latents", &["vae"], |_| ());
-    stage(&shop, "sd", &["latents", "clip"], |folder| {
+    stage(&shop, "sd-looks", &["latents", "clip"], |folder| {
         let store = ParamStore::random(1, &Device::Cpu);
         let config = recipe::unet_config();
         negkit_diffusion::unet::UNet::load(&store.params(), &config).unwrap();
@@ -110,10 +110,10 @@ pub fn trained(folder: &Path) -> Workshop {
         export_pipeline(parts, folder).unwrap();
     });
     for training in ["training", "training-noisy"] {
-        log(&shop, "sd", training);
+        log(&shop, "sd-looks", training);
     }
     // Of such a name are pictures and latents of galleries, too.
-    fs::write(shop.path("sd").join("training.rgb"), []).unwrap();
+    fs::write(shop.path("sd-looks").join("training.rgb"), []).unwrap();
     stage(&shop, "clipseg", &["clip"], |folder| {
         let clip = FrozenClip::open(&stock, recipe::SEGMENTATION_SIDE, &Device::Cpu).unwrap();
         let config = clip.describe(&recipe::clipseg_config()).unwrap();
