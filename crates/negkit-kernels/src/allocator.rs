@@ -17,8 +17,9 @@ const MOST_BYTES: usize = 1 << 30;
 /// An allocator over another one, `A`, that keeps large blocks which were freed.
 ///
 /// What is kept is used for allocations of the same size and alignment, the block freed last first. (Of
-/// rounded sizes there would be more matches, but the rounding of a network's weights is memory, too.) Kept blocks and those in use are together never more than was once in use: the highest
-/// memory of a process is what it would be without, and where it rises, the oldest blocks make room.
+/// rounded sizes there would be more matches, but the rounding of a network's weights is memory, too.)
+/// Kept blocks and those in use are together never more than was once in use: the highest memory of a
+/// process is what it would be without, and where it rises, the oldest blocks make room.
 /// Memory that has to be zero is always asked of `A`.
 ///
 /// ```

@@ -41,16 +41,10 @@ pub(crate) enum Naming {
 impl Naming {
     /// One more than the label's number.
     fn label(self, kind: Kind, state: Option<State>) -> u32 {
-        let of_the_kind = |kind: Kind| kind.traits().states.len().max(1);
         let number = match self {
             Self::Kinds => kind.index(),
             Self::Looks => {
-                let before: usize = Kind::ALL
-                    .iter()
-                    .take(kind.index())
-                    .copied()
-                    .map(of_the_kind)
-                    .sum();
+                let before = looks_of(Kind::ALL.iter().take(kind.index()));
                 let states = kind.traits().states;
                 let state = states.iter().position(|of_it| Some(*of_it) == state);
                 before + state.unwrap_or_default()
@@ -60,12 +54,14 @@ impl Naming {
     }
 }
 
-/// How many looks there are: a kind that has states has one for each of them, any other has one.
+/// How many looks there are.
 pub(crate) fn looks() -> usize {
-    Kind::ALL
-        .iter()
-        .map(|kind| kind.traits().states.len().max(1))
-        .sum()
+    looks_of(Kind::ALL.iter())
+}
+
+/// A kind that has states has a look for each of them, any other has one.
+fn looks_of<'a>(kinds: impl Iterator<Item = &'a Kind>) -> usize {
+    kinds.map(|kind| kind.traits().states.len().max(1)).sum()
 }
 
 /// What every pixel of a scene's picture shows.
