@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::memory::{Aligned, Scratch, SharedSlice, filled};
-use crate::multiply::{Factor, Factors, ROW_F32, Sums};
+use crate::multiply::{Ahead, Factor, Factors, ROW_F32, Sums};
 use crate::weights::{Format, Multiplier, STEPS_F32};
 use crate::{AttentionMask, Isa};
 
@@ -305,6 +305,7 @@ impl<T: Element, N: Factor> WithSimd for Task<'_, T, N> {
                     steps,
                     count: columns.min(d - at),
                     at,
+                    ahead: Ahead::default(),
                 };
                 N::multiply(simd, &multiplier, factors, &mut sums);
             }
@@ -356,6 +357,7 @@ impl<T: Element, N: Factor> Task<'_, T, N> {
                     steps,
                     count: columns.min(keys.len() - at),
                     at,
+                    ahead: Ahead::default(),
                 };
                 N::multiply(simd, multiplier, factors, &mut sums);
             }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use crate::element::Element;
 use crate::memory::{Scratch, SharedSlice, filled};
-use crate::multiply::{Factor, Sums, by_panels};
+use crate::multiply::{Ahead, Factor, Sums, by_panels};
 use crate::training::{Elementwise, GeluErf, QuickGelu, Relu, Silu};
 use crate::weights::{GATE_COLUMNS, Multiplier, Weights};
 
@@ -365,7 +365,8 @@ impl<R: Rows> Task<'_, R> {
         let row = width + 16;
         let mut values = Scratch::<f32>::take(padded * row);
         let mut left = Scratch::<N>::take(padded * N::STRIDE);
-        for block in 0..self.weights.steps().div_ceil(format.steps) {
+        let blocks = self.weights.steps().div_ceil(format.steps);
+        for block in 0..blocks {
             let mut sums = Sums {
                 values: &mut values,
                 stride: row,
@@ -373,14 +374,13 @@ impl<R: Rows> Task<'_, R> {
             };
             self.copy(block, &mut left);
             let left = (&left[..], padded);
-            by_panels(
-                simd,
-                left,
-                self.weights,
-                block,
-                self.panels.clone(),
-                &mut sums,
-            );
+            let then = if block + 1 < blocks {
+                Ahead::of(self.weights.panel(block + 1, self.panels.start))
+            } else {
+                Ahead::default()
+            };
+            let panels = self.panels.clone();
+            by_panels(simd, left, self.weights, block, panels, then, &mut sums);
         }
         self.write(&mut values[..rows * row], row, width);
     }

@@ -48,6 +48,48 @@ pub(crate) struct Factors<'a, N> {
     pub(crate) count: usize,
     /// Column of the sums that theirs begin at.
     pub(crate) at: usize,
+    /// What is multiplied next, if it has to come from memory: a panel is read end to end while its first
+    /// rows are multiplied, faster than memory gives it, and from the cache for the others.
+    pub(crate) ahead: Ahead<'a>,
+}
+
+/// Memory that is asked for while something else is computed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ahead<'a>(&'a [u8]);
+
+impl<'a> Ahead<'a> {
+    /// The panel's memory.
+    pub(crate) fn of(panel: Panel<'a>) -> Self {
+        Self(match panel {
+            Panel::F32(values) => bytemuck::cast_slice(values),
+            Panel::Bf16(values) => bytemuck::cast_slice(values),
+        })
+    }
+
+    /// Where to begin in part `part` of `parts`, and how far to go each of its `steps`. Where there is
+    /// nothing ahead, it stays at `here`, which is in the cache: a loop without a branch asks for that.
+    #[inline(always)]
+    fn part<N>(self, [part, parts]: [usize; 2], steps: usize, here: &[N]) -> (*const u8, usize) {
+        if self.0.is_empty() {
+            return (here.as_ptr().cast(), 0);
+        }
+        let pace = self.0.len() / (parts * steps).max(1);
+        (self.0.as_ptr().wrapping_add(part * steps * pace), pace)
+    }
+}
+
+/// Asks for the memory at an address to be in the second level of the cache soon.
+#[inline(always)]
+fn ask_for(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "an intrinsic")]
+    // SAFETY: whatever the address, this is a hint that changes nothing but the cache.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Type of the factors of products.
@@ -84,7 +126,8 @@ pub(crate) trait Factor: FactorValue {
     );
 }
 
-/// `sums (+)= left @ panels`; the sums of panel `first + i` begin at column `i * format.columns`.
+/// `sums (+)= left @ panels`; the sums of panel `first + i` begin at column `i * format.columns`. `then` is
+/// multiplied after them.
 #[inline(always)]
 pub(crate) fn by_panels<S: Simd, N: Factor>(
     simd: S,
@@ -92,8 +135,10 @@ pub(crate) fn by_panels<S: Simd, N: Factor>(
     weights: &Weights,
     block: usize,
     panels: std::ops::Range<usize>,
+    then: Ahead,
     sums: &mut Sums,
 ) {
+    let end = panels.end;
     let width = weights.format.columns;
     let steps = weights.block_steps(block);
     let multiplier = N::multiplier(weights.format);
@@ -106,6 +151,11 @@ pub(crate) fn by_panels<S: Simd, N: Factor>(
             steps,
             count: width.min(weights.columns - panel * width),
             at: i * width,
+            ahead: if panel + 1 < end {
+                Ahead::of(weights.panel(block, panel + 1))
+            } else {
+                then
+            },
         };
         N::multiply(simd, &multiplier, factors, sums);
     }
@@ -219,6 +269,7 @@ fn rows_by_vectors<S: Simd, const ROWS: usize, const FULL: usize, const HALF: us
         steps,
         count,
         at,
+        ahead,
     } = factors;
     let (panel, _) = S::as_simd_f32s(panel);
     assert!(rows.is_multiple_of(ROWS) && panel.len() == steps * FULL && steps <= STEPS_F32);
@@ -227,10 +278,27 @@ fn rows_by_vectors<S: Simd, const ROWS: usize, const FULL: usize, const HALF: us
         let left = &left[row * ROW_F32..][..ROWS * ROW_F32];
         let to = &mut sums.values[row * sums.stride + at..];
         let to = &mut to[..(ROWS - 1) * sums.stride + FULL * S::F32_LANES];
+        let ahead = ahead.part([row / ROWS, rows / ROWS], steps, left);
         if half {
-            tile::<S, ROWS, FULL, HALF>(simd, left, panel, steps, to, sums.stride, sums.add);
+            tile::<S, ROWS, FULL, HALF>(
+                simd,
+                left,
+                panel,
+                steps,
+                to,
+                (sums.stride, sums.add),
+                ahead,
+            );
         } else {
-            tile::<S, ROWS, FULL, FULL>(simd, left, panel, steps, to, sums.stride, sums.add);
+            tile::<S, ROWS, FULL, FULL>(
+                simd,
+                left,
+                panel,
+                steps,
+                to,
+                (sums.stride, sums.add),
+                ahead,
+            );
         }
     }
 }
@@ -248,8 +316,8 @@ fn tile<S: Simd, const ROWS: usize, const FULL: usize, const USED: usize>(
     panel: &[S::f32s],
     steps: usize,
     to: &mut [f32],
-    to_stride: usize,
-    add: bool,
+    (to_stride, add): (usize, bool),
+    (ahead, pace): (*const u8, usize),
 ) {
     assert!(left.len() == ROWS * ROW_F32 && steps <= STEPS_F32 && USED <= FULL);
     let mut sums = [[simd.splat_f32s(0.); USED]; ROWS];
@@ -257,6 +325,7 @@ fn tile<S: Simd, const ROWS: usize, const FULL: usize, const USED: usize>(
         let Some(right) = row.first_chunk::<USED>() else {
             unreachable!("USED <= FULL, as asserted above");
         };
+        ask_for(ahead.wrapping_add(step * pace));
         for (i, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `i < ROWS` and `step < steps <= ROW_F32`, so that the index is below
             // `ROWS * ROW_F32`, the length of `left` as asserted above.

@@ -19,7 +19,7 @@ use pulp::{Simd, WithSimd};
 use crate::element::{Element, Stored};
 use crate::layer::{Blocks, Finish, Finishing};
 use crate::memory::{Scratch, SharedSlice, filled};
-use crate::multiply::{Factor, Sums, by_panels};
+use crate::multiply::{Ahead, Factor, Sums, by_panels};
 use crate::weights::{Format, Multiplier, Order, Precision, TRANSFORMED, Transform, Weights};
 use crate::windows::{Sliding, Windows};
 use crate::{Isa, Rows};
@@ -233,14 +233,17 @@ impl<T: Element> Task<'_, T> {
             let planes = values
                 .chunks_exact_mut(rows * row)
                 .zip(left.chunks_exact(rows * N::STRIDE));
-            for ((values, left), weights) in planes.zip(&points[..]) {
+            for (point, ((values, left), weights)) in planes.zip(&points[..]).enumerate() {
                 let mut sums = Sums {
                     values,
                     stride: row,
                     add: block > 0,
                 };
                 let panels = self.panels.clone();
-                by_panels(simd, (left, rows), weights, block, panels, &mut sums);
+                let then = points.get(point + 1).map_or_else(Ahead::default, |next| {
+                    Ahead::of(next.panel(block, panels.start))
+                });
+                by_panels(simd, (left, rows), weights, block, panels, then, &mut sums);
             }
         }
         self.write(&mut values, [rows, row]);

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Factors, ROW_PAIRS as STRIDE, Sums};
+use super::{Factors, ROW_PAIRS as STRIDE, Sums, ask_for};
 use crate::Isa;
 
 const ROWS: usize = 12;
@@ -19,6 +19,7 @@ pub(super) fn multiply(isa: Isa, factors: Factors<u16>, sums: &mut Sums) {
         steps,
         count,
         at,
+        ahead,
     } = factors;
     assert!(isa >= Isa::Avx512Bf16 && isa <= Isa::best());
     assert!(rows.is_multiple_of(ROWS) && steps.is_multiple_of(2) && steps <= STRIDE);
@@ -27,13 +28,14 @@ pub(super) fn multiply(isa: Isa, factors: Factors<u16>, sums: &mut Sums) {
         let left = &left[row * STRIDE..][..ROWS * STRIDE];
         let to = &mut sums.values[row * sums.stride + at..];
         let to = &mut to[..(ROWS - 1) * sums.stride + COLUMNS];
+        let ahead = ahead.part([row / ROWS, rows / ROWS], steps / 2, left);
         #[allow(unsafe_code, reason = "instructions that not every processor has")]
         // SAFETY: the machine has the instructions, asserted above.
         unsafe {
             if count <= COLUMNS / 2 {
-                tile::<1>(left, panel, steps, to, sums.stride, sums.add);
+                tile::<1>(left, panel, steps, to, (sums.stride, sums.add), ahead);
             } else {
-                tile::<2>(left, panel, steps, to, sums.stride, sums.add);
+                tile::<2>(left, panel, steps, to, (sums.stride, sums.add), ahead);
             }
         }
     }
@@ -47,13 +49,14 @@ fn tile<const USED: usize>(
     panel: &[u16],
     steps: usize,
     to: &mut [f32],
-    to_stride: usize,
-    add: bool,
+    (to_stride, add): (usize, bool),
+    (ahead, pace): (*const u8, usize),
 ) {
     assert!(left.len() == ROWS * STRIDE && steps <= STRIDE && panel.len() == steps * COLUMNS);
     assert!(to.len() == (ROWS - 1) * to_stride + COLUMNS);
     let mut sums = [[_mm512_setzero_ps(); USED]; ROWS];
     for pair in 0..steps / 2 {
+        ask_for(ahead.wrapping_add(pair * pace));
         // SAFETY: the panel has `steps / 2` rows of 64 values, asserted above: two registers of 32.
         let right = unsafe {
             let row = panel.as_ptr().add(pair * 2 * COLUMNS);
