@@ -249,6 +249,11 @@ mod tests {
         std::fs::write(&path, vec![1u8; 1 << 23]).unwrap();
         let (_source, bytes) = SourceFile::open(&path).unwrap();
         for at in [0, 2_100_000, (1 << 23) - 4] {
+            // Where the system keeps the file in pages of 2 MiB, one byte brings as many into memory;
+            // where it does not, they are read one page after another.
+            let around = at - at % (1 << 21);
+            let mut pages = bytes[around..around + (1 << 21)].iter().step_by(4096);
+            assert!(pages.all(|&byte| byte == 1) && resident(&path) > 0);
             let bias =
                 TensorView::contiguous(bytes.slice(at..at + 4).unwrap(), ElementType::U8, vec![4]);
             let bias = bias.unwrap().load(DType::U8, &Device::Cpu).unwrap();
