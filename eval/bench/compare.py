@@ -44,8 +44,11 @@ def machine(threads: int) -> dict:
     flags = set(fields.get("flags", "").split())
     known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    # A virtual machine may name its processor without saying which generation it is.
+    generation = [f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields]
     return {
         "cpu": fields.get("model name", platform.processor()),
+        "generation": ", ".join(generation),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory, 1),
         "instructions": [flag for flag in known if flag in flags],
@@ -397,8 +400,9 @@ def table(results: list[dict]) -> str:
     machines = {json.dumps(result["machine"], sort_keys=True): result["machine"] for result in results}
     for found in machines.values():
         lines.append(
-            f"Machine: {found['cpu']}, {found['cores']} cores ({found['threads']} threads), "
-            f"{found['memory_gib']:.0f} GiB, {', '.join(found['instructions']) or 'no AVX2'}."
+            f"Machine: {found['cpu']} ({found['generation']}), {found['cores']} cores "
+            f"({found['threads']} threads), {found['memory_gib']:.0f} GiB, "
+            f"{', '.join(found['instructions']) or 'no AVX2'}."
         )
     if not any(flag in m["instructions"] for m in machines.values() for flag in BF16_FLAGS):
         lines += ["", "**No bf16 instructions on this machine**: engines emulate bf16, or compute in "
