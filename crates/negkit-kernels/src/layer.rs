@@ -281,13 +281,18 @@ pub(crate) struct Blocks {
     panels: usize,
     down: usize,
     across: usize,
+    /// Whether tasks that follow each other have columns in common, not rows.
+    by_columns: bool,
 }
 
 impl Blocks {
     /// Tasks of at most about `tallest` rows and `widest` columns.
     pub(crate) fn of(rows: usize, weights: &Weights, [tallest, widest]: [usize; 2]) -> Self {
         /// Tasks that keep a few cores busy.
-        const TASKS: usize = 8;
+        const TASKS: usize = 12;
+        /// Blocks of rows up to which the weights are more than the rows: a thread then has all rows of
+        /// its columns one after another, and weights come from memory once.
+        const FEW: usize = 4;
         /// Columns that are worth copying the rows for once more.
         const LEAST_WIDTH: usize = 2 * GATE_COLUMNS;
         let format = weights.format;
@@ -306,6 +311,7 @@ impl Blocks {
             panels: width / format.columns,
             down,
             across: columns.div_ceil(width),
+            by_columns: down <= FEW,
         }
     }
 
@@ -321,14 +327,23 @@ impl Blocks {
         }
     }
 
+    /// A task's block of rows and block of columns.
+    fn place(&self, task: usize) -> [usize; 2] {
+        if self.by_columns {
+            [task % self.down, task / self.down]
+        } else {
+            [task / self.across, task % self.across]
+        }
+    }
+
     pub(crate) fn rows(&self, task: usize, rows: usize) -> Range<usize> {
-        let start = task / self.across * self.height;
+        let start = self.place(task)[0] * self.height;
         start..(start + self.height).min(rows)
     }
 
     pub(crate) fn panels(&self, task: usize, weights: &Weights) -> Range<usize> {
         let all = weights.columns().div_ceil(weights.format.columns);
-        let start = task % self.across * self.panels;
+        let start = self.place(task)[1] * self.panels;
         start..(start + self.panels).min(all)
     }
 }
