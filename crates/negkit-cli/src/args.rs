@@ -60,6 +60,9 @@ impl ComputeArgs {
                 "Computing in bf16, which {instructions} does fastest; --dtype f32 is exact."
             );
         }
+        if let Some(reason) = compute.attends_in_slices() {
+            eprintln!("Attention is computed in slices on this GPU, for {reason}.");
+        }
         Ok(compute)
     }
 }

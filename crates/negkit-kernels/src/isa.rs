@@ -5,7 +5,8 @@
 //! machine has.
 //!
 //! NEON is to become a variant here: pulp has it already, so that the f32 kernels need no new code
-//! there. CUDA is none: tensors on another device never come here (`negkit-nn` keeps that seam).
+//! there. CUDA is none: tensors on another device never come to these kernels (`negkit-nn` keeps that
+//! seam), and the one for GPUs is in `cuda.rs`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -20,6 +20,8 @@ mod amx;
 mod attend;
 mod convolution;
 mod count;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod element;
 mod isa;
 mod layer;
@@ -39,6 +41,8 @@ pub use allocator::CachingAllocator;
 pub use attend::{Heads, attend};
 pub use convolution::{Convolution, Reach, convolve};
 pub use count::operations;
+#[cfg(feature = "cuda")]
+pub use cuda::{attend_on_gpu, gpu_attends, suits_gpu};
 pub use element::{Element, Stored};
 pub use isa::{Isa, IsaError, VARIABLE};
 pub use layer::{Finish, Function, Matrix, Rows, layer};

@@ -245,6 +245,10 @@ impl MultiHeadAttention {
         if tensors.iter().all(fused) {
             return fused::attention(tensors, self.heads, mask, scale);
         }
+        #[cfg(feature = "cuda")]
+        if let Some(mixed) = crate::cuda::attend(tensors, self.heads, mask, scale)? {
+            return Ok(mixed);
+        }
         let q = split_heads(&q, self.heads)?;
         let k = split_heads(k, self.heads)?;
         let v = split_heads(v, self.heads)?;
@@ -270,14 +274,14 @@ fn causal_mask(start: usize, queries: usize, keys: usize, like: &Tensor) -> Resu
 }
 
 /// `[batch, length, heads * d]` to `[batch, heads, length, d]`.
-fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
+pub(crate) fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, length, width) = x.dims3()?;
     x.reshape((batch, length, heads, width / heads))?
         .transpose(1, 2)
 }
 
 /// `[batch, heads, length, d]` to `[batch, length, heads * d]`.
-fn merge_heads(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn merge_heads(x: &Tensor) -> Result<Tensor> {
     let (batch, heads, length, d) = x.dims4()?;
     x.transpose(1, 2)?.reshape((batch, length, heads * d))
 }

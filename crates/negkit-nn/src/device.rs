@@ -34,6 +34,10 @@ pub enum DeviceError {
     /// `NEGKIT_ISA` asks for instructions that the CPU lacks.
     #[error(transparent)]
     Isa(#[from] negkit_kernels::IsaError),
+    /// `NEGKIT_CUDA_ATTENTION` says something unknown.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Attention(#[from] crate::cuda::UnknownAttention),
 }
 
 /// The device asked for.
@@ -176,12 +180,24 @@ impl Compute {
     pub fn open(device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, DeviceError> {
         let device = device.open()?;
         negkit_kernels::Isa::chosen()?;
+        #[cfg(feature = "cuda")]
+        crate::cuda::Choice::chosen()?;
         let dtype = dtype.on(&device);
         Ok(Self {
             device,
             dtype,
             products: Products::Exact,
         })
+    }
+
+    /// Why a GPU computes attention of 16-bit floats in slices, where one does: whoever waits for it
+    /// may want to know. Nothing on a CPU.
+    pub fn attends_in_slices(&self) -> Option<String> {
+        match &self.device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) if self.dtype != DType::F32 => crate::cuda::slices_because(device),
+            _ => None,
+        }
     }
 
     /// f32 on the CPU: the reference.

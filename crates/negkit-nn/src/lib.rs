@@ -16,6 +16,8 @@
 mod activation;
 mod attention;
 mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 mod fused;
 mod layers;
@@ -30,6 +32,8 @@ pub use attention::{
     AttentionBudget, KeysValues, MultiHeadAttention, attention, attention_with_bias,
 };
 pub use config::{ConfigError, read_config};
+#[cfg(feature = "cuda")]
+pub use cuda::{UnknownAttention, VARIABLE as CUDA_ATTENTION_VARIABLE};
 pub use device::{Compute, DeviceChoice, DeviceError, DtypeChoice};
 pub use layers::{
     Conv2d, ConvOptions, ConvTranspose2d, Embedding, FeedForward, GroupNorm, LayerNorm, Linear,
