@@ -150,7 +150,10 @@ fn slice<'a, T: CudaDType>(
 }
 
 impl Attention {
-    #[allow(unsafe_code, reason = "memory that is not zeroed, and a kernel's arguments")]
+    #[allow(
+        unsafe_code,
+        reason = "memory that is not zeroed, and a kernel's arguments"
+    )]
     fn run<T: CudaDType + DeviceRepr>(
         &self,
         [q, k, v]: [(&CudaStorage, &Layout); 3],

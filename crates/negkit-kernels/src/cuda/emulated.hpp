@@ -4,7 +4,8 @@
 // another thread writes it (thread).
 //
 // A copy that was begun happens when its group is waited for, and no sooner: a kernel that does not wait
-// reads what was there before.
+// reads what was there before. With NEGKIT_COPY_AT_ONCE it happens when it is begun: a kernel that begins
+// it while another thread still reads what was there has a race. On a GPU it may be either.
 #pragma once
 
 #include <algorithm>
@@ -125,10 +126,23 @@ inline void must_be_aligned(const void *pointer, uintptr_t bytes, const char *wh
     }
 }
 
+inline void carry_out(const std::vector<Copy> &copies) {
+    for (const Copy &copy : copies) {
+        if (copy.there)
+            std::memcpy(copy.to, copy.from, 16);
+        else
+            std::memset(copy.to, 0, 16);
+    }
+}
+
 inline void copy_16_bytes(void *to, const void *from, bool there) {
     must_be_aligned(to, 16, "a copy to shared memory");
     must_be_aligned(from, 16, "a copy from global memory");
     begun.push_back({to, from, there});
+#ifdef NEGKIT_COPY_AT_ONCE
+    carry_out(begun);
+    begun.clear();
+#endif
 }
 inline void end_group() {
     groups.push_back(begun);
@@ -136,12 +150,7 @@ inline void end_group() {
 }
 template <int PENDING> inline void wait_for_groups() {
     while (groups.size() > PENDING) {
-        for (const Copy &copy : groups.front()) {
-            if (copy.there)
-                std::memcpy(copy.to, copy.from, 16);
-            else
-                std::memset(copy.to, 0, 16);
-        }
+        carry_out(groups.front());
         groups.pop_front();
     }
 }
