@@ -399,8 +399,10 @@ def table(results: list[dict]) -> str:
     ]
     machines = {json.dumps(result["machine"], sort_keys=True): result["machine"] for result in results}
     for found in machines.values():
+        # Results of before have none.
+        generation = f" ({found['generation']})" if found.get("generation") else ""
         lines.append(
-            f"Machine: {found['cpu']} ({found['generation']}), {found['cores']} cores "
+            f"Machine: {found['cpu']}{generation}, {found['cores']} cores "
             f"({found['threads']} threads), {found['memory_gib']:.0f} GiB, "
             f"{', '.join(found['instructions']) or 'no AVX2'}."
         )

@@ -215,7 +215,7 @@ template <typename T, int WIDTH, int KEYS> __device__ __forceinline__ void atten
 
 // The names that `cuda.rs` loads. Fewer keys a tile where rows are wide: shared memory ends at 48 KiB
 // where a kernel does not ask for more. With so many blocks on a multiprocessor at least, sums stay in
-// registers on every architecture up to 10.0 (`ptxas -v`).
+// registers on every architecture up to 12.0 (`ptxas -v`).
 #define KERNEL(NAME, T, WIDTH, KEYS, BLOCKS)                                                           \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                      \
         NAME(const void *q, const void *k, const void *v, void *out, int queries, int keys, int heads, \
