@@ -246,7 +246,11 @@ mod tests {
     fn a_few_bytes_that_were_loaded_leave_nothing_around_them_behind() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights");
-        std::fs::write(&path, vec![1u8; 1 << 23]).unwrap();
+        // Page by page: what is written at once the system keeps, and lets go, in pieces of 2 MiB.
+        let mut file = File::create(&path).unwrap();
+        for _ in 0..(1 << 23) / 4096 {
+            std::io::Write::write_all(&mut file, &[1u8; 4096]).unwrap();
+        }
         let (_source, bytes) = SourceFile::open(&path).unwrap();
         for at in [0, 2_100_000, (1 << 23) - 4] {
             // Where the system keeps the file in pages of 2 MiB, one byte brings as many into memory;
