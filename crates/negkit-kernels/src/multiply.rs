@@ -279,26 +279,11 @@ fn rows_by_vectors<S: Simd, const ROWS: usize, const FULL: usize, const HALF: us
         let to = &mut sums.values[row * sums.stride + at..];
         let to = &mut to[..(ROWS - 1) * sums.stride + FULL * S::F32_LANES];
         let ahead = ahead.part([row / ROWS, rows / ROWS], steps, left);
+        let how = (sums.stride, sums.add);
         if half {
-            tile::<S, ROWS, FULL, HALF>(
-                simd,
-                left,
-                panel,
-                steps,
-                to,
-                (sums.stride, sums.add),
-                ahead,
-            );
+            tile::<S, ROWS, FULL, HALF>(simd, left, panel, steps, to, how, ahead);
         } else {
-            tile::<S, ROWS, FULL, FULL>(
-                simd,
-                left,
-                panel,
-                steps,
-                to,
-                (sums.stride, sums.add),
-                ahead,
-            );
+            tile::<S, ROWS, FULL, FULL>(simd, left, panel, steps, to, how, ahead);
         }
     }
 }

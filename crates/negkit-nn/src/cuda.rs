@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::DeviceId;
 use candle_core::{CudaDevice, DType, Device, Result, Tensor};
@@ -49,12 +49,15 @@ impl FromStr for Choice {
 }
 
 impl Choice {
-    /// What the variable says.
+    /// What the variable says, which is read once: every attention asks.
     pub(crate) fn chosen() -> std::result::Result<Self, UnknownAttention> {
-        match std::env::var(VARIABLE) {
-            Ok(text) => text.parse(),
-            Err(_) => Ok(Self::Checked),
-        }
+        static CHOSEN: OnceLock<std::result::Result<Choice, UnknownAttention>> = OnceLock::new();
+        CHOSEN
+            .get_or_init(|| match std::env::var(VARIABLE) {
+                Ok(text) => text.parse(),
+                Err(_) => Ok(Self::Checked),
+            })
+            .clone()
     }
 }
 
